@@ -1,0 +1,101 @@
+/** Installs and administers. Reading never writes. */
+import { ArchiveAdmin, DeadAdmin } from "./admin/archive.ts";
+import { MessageAdmin } from "./admin/messages.ts";
+import { type CreateQueueOptions, nameOf, QueueAdmin, type QueueInfo, type QueueName } from "./admin/queues.ts";
+import {
+  install,
+  type InstallOptions,
+  migrate,
+  type MigrateOptions,
+  type MigrationStep,
+  uninstall,
+  verify,
+} from "./admin/schema.ts";
+import { WorkerAdmin } from "./admin/workers.ts";
+import { type CallLimits, type Database, unknownQueue } from "./database.ts";
+import { decodeMetrics, type QueueMetrics, reportMetrics } from "./sql/metrics.ts";
+
+/**
+ * Installs the tables and administers what is in them.
+ *
+ * @example Usage
+ * ```ts
+ * import { connect } from "@pgqrs/pgqrs";
+ * import assert from "node:assert/strict";
+ *
+ * await using store = await connect("sqlite::memory:");
+ * await store.admin.install();
+ * await store.admin.verify();
+ * await store.admin.createQueue("tasks", { maxAttempts: 3 });
+ * await store.producer("tasks").enqueue({ n: 1 });
+ * assert.equal((await store.admin.metrics("tasks")).ready, 1);
+ * ```
+ */
+export class Admin {
+  readonly #database: Database;
+  /** Live messages. */
+  readonly messages: MessageAdmin;
+  /** Messages that have ended. */
+  readonly archive: ArchiveAdmin;
+  /** Messages that failed for good. */
+  readonly dead: DeadAdmin;
+  /** Queues. */
+  readonly queues: QueueAdmin;
+  /** Who holds leases. */
+  readonly workers: WorkerAdmin;
+
+  /** Made by the store. */
+  constructor(database: Database) {
+    this.#database = database;
+    this.messages = new MessageAdmin(database);
+    this.archive = new ArchiveAdmin(database);
+    this.dead = new DeadAdmin(database);
+    this.queues = new QueueAdmin(database);
+    this.workers = new WorkerAdmin(database);
+  }
+
+  /**
+   * Makes the tables, and the schema if it may. Does nothing when they are there; safe when many processes do it at once;
+   * a process that is killed in the middle leaves nothing half done.
+   *
+   * @throws {SchemaError} when the schema holds somebody else's tables, is of a newer release, or when an owner has to run
+   * something first, which the message names.
+   */
+  async install(options: InstallOptions = {}): Promise<void> {
+    await install(this.#database, options);
+  }
+
+  /** Removes our own tables and functions, with everything in them, and nothing else. Resolves to what was removed. */
+  async uninstall(): Promise<string[]> {
+    return await uninstall(this.#database);
+  }
+
+  /** Compares tables, columns, indexes, constraints and functions with what was installed. @throws {SchemaError} */
+  async verify(): Promise<void> {
+    await verify(this.#database);
+  }
+
+  /** Applies the steps of the schema that are pending, or with `print` only says what they are. */
+  async migrate(options: MigrateOptions = {}): Promise<MigrationStep[]> {
+    return await migrate(this.#database, options);
+  }
+
+  /** Creates a queue: the same as `queues.create`. @throws {StateError} when there is one of that name. */
+  async createQueue(queue: QueueName, options: CreateQueueOptions = {}): Promise<QueueInfo> {
+    return await this.queues.create(queue, options);
+  }
+
+  /** Counts the messages of a queue by state. @throws {NotFoundError} */
+  metrics(queue: QueueName, limits?: CallLimits): Promise<QueueMetrics>;
+  /** Counts the messages of every queue by state, by the name of the queue. */
+  metrics(queue?: undefined, limits?: CallLimits): Promise<QueueMetrics[]>;
+  /** Counts messages by state. */
+  async metrics(queue?: QueueName, limits: CallLimits = {}): Promise<QueueMetrics | QueueMetrics[]> {
+    const name = queue === undefined ? undefined : nameOf(queue);
+    const rows = await this.#database.query(reportMetrics(name), { ...limits, isLong: true });
+    const metrics = rows.map(decodeMetrics);
+    if (name === undefined) return metrics;
+    if (metrics[0] === undefined) throw unknownQueue(name);
+    return metrics[0];
+  }
+}

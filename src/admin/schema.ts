@@ -1,0 +1,248 @@
+/** Makes, checks and removes the tables. */
+import type { Database } from "../database.ts";
+import { DatabaseError, SchemaError } from "../errors.ts";
+import { checkOptions } from "../options.ts";
+import { quoteName } from "../sql/dialect.ts";
+import type { Row } from "../sql/driver.ts";
+import {
+  createMigrationsTable,
+  createSchema,
+  dropObject,
+  findObjects,
+  inspectSchema,
+  listMigrations,
+  lockMigrations,
+  type Migration,
+  migrations,
+  migrationStatements,
+  type SchemaOptions,
+  schemaVersion,
+} from "../sql/migrations.ts";
+import { render, type Statement } from "../sql/sql.ts";
+
+/** Options of `install`. */
+export interface InstallOptions {
+  /**
+   * Postgres only: makes tables that are not written to the log. They are faster, and empty after a crash of the server.
+   *
+   * @default false
+   */
+  readonly unlogged?: boolean;
+}
+
+/** Options of `migrate`. */
+export interface MigrateOptions extends InstallOptions {
+  /** Only says what would be executed, for those with a migration tool of their own. @default false */
+  readonly print?: boolean;
+}
+
+/** One step of the schema, and the SQL of it. */
+export interface MigrationStep {
+  /** The number of the step. */
+  readonly version: number;
+  /** What it is about. */
+  readonly name: string;
+  /** The statements, in order. */
+  readonly statements: readonly string[];
+}
+
+/** For how long one installation may wait for another and work. */
+const INSTALL_MS = 60_000;
+
+interface Inspection {
+  readonly exists: boolean;
+  readonly isWritable: boolean;
+  readonly isOurs: boolean;
+  readonly hasObjects: boolean;
+  readonly user: string;
+}
+
+/** Installs what is missing. Safe to call at any time and by many processes at once: one works, the others wait. */
+export async function install(database: Database, options: InstallOptions = {}): Promise<MigrationStep[]> {
+  checkOptions("install", options, ["unlogged"]);
+  return await applyPending(database, { isUnlogged: isUnlogged(database, options) });
+}
+
+/** Applies or prints the steps that are pending. */
+export async function migrate(database: Database, options: MigrateOptions = {}): Promise<MigrationStep[]> {
+  checkOptions("migrate", options, ["print", "unlogged"]);
+  const { print = false, ...installOptions } = options;
+  const schemaOptions = { isUnlogged: isUnlogged(database, installOptions) };
+  if (!print) return await applyPending(database, schemaOptions);
+  const pending = await pendingMigrations(database);
+  const texts = (statements: readonly Statement[]): string[] =>
+    statements.flatMap((one) =>
+      render(one, { ...database.target, clock: undefined }).parts.map(({ text }) => `${text};`)
+    );
+  return pending.map((migration, i) => ({
+    version: migration.version,
+    name: migration.name,
+    statements: texts([
+      ...(i === 0 ? preparation(database, schemaOptions) : []),
+      ...migrationStatements(migration, schemaOptions, database.target),
+    ]),
+  }));
+}
+
+/** Compares the objects with what the migrations made. @throws {SchemaError} naming all that is missing or altered. */
+export async function verify(database: Database): Promise<void> {
+  const inspection = await inspect(database);
+  if (!inspection.isOurs) throw new SchemaError(`pgqrs is not installed${inSchema(database)}: run "pgqrs install"`);
+  const applied = await database.query(listMigrations());
+  const version = versionOf(applied);
+  const problems = version === schemaVersion ? [] : [`version ${version} where ${schemaVersion} is needed`];
+  const expected = descriptionOf(applied);
+  const [row] = await database.query(findObjects());
+  const actual = JSON.parse(String(row?.[0] ?? "{}")) as Record<string, string>;
+  for (const [name, definition] of Object.entries(expected)) {
+    if (actual[name] === undefined) problems.push(`missing ${name}`);
+    else if (normal(actual[name]) !== normal(definition)) problems.push(`altered ${name}`);
+  }
+  if (problems.length > 0) {
+    throw new SchemaError(`pgqrs schema${inSchema(database)} is not as installed: ${problems.join("; ")}`);
+  }
+}
+
+/** Removes our own objects and nothing else; a schema that we created stays. Resolves to their names. */
+export async function uninstall(database: Database): Promise<string[]> {
+  if (!(await inspect(database)).isOurs) return [];
+  return await inMigration(database, async (query) => {
+    if (!(await inspectWith(database, query)).isOurs) return [];
+    const names = Object.keys(descriptionOf(await query(listMigrations())));
+    const dropped: string[] = [];
+    // Functions first: one of them returns rows of a table.
+    for (const name of [...names.filter(isFunction), ...names.filter((name) => !isFunction(name))]) {
+      const drop = dropObject(name);
+      if (drop === undefined) continue;
+      await query(drop);
+      dropped.push(name);
+    }
+    return dropped;
+  });
+}
+
+async function applyPending(database: Database, options: SchemaOptions): Promise<MigrationStep[]> {
+  if ((await pendingMigrations(database)).length === 0) return [];
+  try {
+    return await inMigration(database, async (query) => {
+      const inspection = await inspectWith(database, query);
+      const pending = await pendingAfter(database, inspection, query);
+      if (!inspection.exists) await query(createSchema(quoteName(database.target.schema)));
+      await query(createMigrationsTable(options));
+      const steps: MigrationStep[] = [];
+      for (const migration of pending) {
+        const statements = migrationStatements(migration, options, database.target);
+        for (const one of statements) await query(one);
+        const texts = statements.flatMap((one) => render(one, database.target).parts.map(({ text }) => text));
+        steps.push({ version: migration.version, name: migration.name, statements: texts });
+      }
+      return steps;
+    });
+  } catch (error) {
+    if (!(error instanceof DatabaseError) || error.reason !== "permission") throw error;
+    throw await explainPermission(database, error);
+  }
+}
+
+async function pendingMigrations(database: Database): Promise<readonly Migration[]> {
+  const inspection = await inspect(database);
+  return await pendingAfter(database, inspection, (one) => database.query(one));
+}
+
+async function pendingAfter(
+  database: Database,
+  { isOurs, hasObjects }: Inspection,
+  query: (one: Statement) => Promise<readonly Row[]>,
+): Promise<readonly Migration[]> {
+  if (!isOurs && hasObjects) {
+    throw new SchemaError(
+      `Cannot install${
+        inSchema(database)
+      }: it holds pgqrs_* objects that this library did not make (the Rust pgqrs uses ` +
+        `the same names); choose another schema, for example connect(dsn, { schema: "pgqrs" })`,
+    );
+  }
+  const version = isOurs ? versionOf(await query(listMigrations())) : 0;
+  if (version > schemaVersion) {
+    throw new SchemaError(
+      `Cannot work${
+        inSchema(database)
+      }: its version ${version} was made by a newer release; this one knows ${schemaVersion}`,
+    );
+  }
+  return migrations.filter((migration) => migration.version > version);
+}
+
+/** Runs work in one transaction that nobody else migrates in. A kill at any statement leaves nothing behind. */
+async function inMigration<T>(
+  database: Database,
+  work: (query: (one: Statement) => Promise<readonly Row[]>) => Promise<T>,
+): Promise<T> {
+  return await database.transaction(async (tx) => {
+    const query = (one: Statement): Promise<readonly Row[]> => database.query(one, { timeoutMs: INSTALL_MS, tx });
+    await query(lockMigrations(database.target.schema));
+    return await work(query);
+  }, INSTALL_MS);
+}
+
+function preparation(database: Database, options: SchemaOptions): Statement[] {
+  const isPostgres = database.target.dialect.name === "postgres";
+  return [
+    ...(isPostgres ? [createSchema(quoteName(database.target.schema))] : []),
+    createMigrationsTable(options),
+  ];
+}
+
+async function inspect(database: Database): Promise<Inspection> {
+  return await inspectWith(database, (one) => database.query(one));
+}
+
+async function inspectWith(
+  database: Database,
+  query: (one: Statement) => Promise<readonly Row[]>,
+): Promise<Inspection> {
+  const [row = []] = await query(inspectSchema(database.target.schema));
+  const isSet = (i: number): boolean => Number(row[i]) > 0;
+  return { exists: isSet(0), isWritable: isSet(1), isOurs: isSet(2), hasObjects: isSet(3), user: String(row[4]) };
+}
+
+async function explainPermission(database: Database, error: DatabaseError): Promise<Error> {
+  const { exists, isWritable, user } = await inspect(database);
+  const schema = quoteName(database.target.schema);
+  if (!exists) {
+    return new SchemaError(
+      `Cannot create schema ${schema}: an owner of the database has to run: create schema ${schema} authorization ${user}`,
+    );
+  }
+  if (isWritable) return error;
+  return new SchemaError(
+    `Cannot install in schema ${schema}: its owner has to run: grant usage, create on schema ${schema} to ${user}`,
+  );
+}
+
+function isUnlogged(database: Database, { unlogged = false }: InstallOptions): boolean {
+  if (unlogged && database.target.dialect.name !== "postgres") {
+    throw new TypeError("Cannot install unlogged tables: only Postgres has them");
+  }
+  return unlogged;
+}
+
+function versionOf(applied: readonly Row[]): number {
+  return Number(applied.at(-1)?.[0] ?? 0);
+}
+
+function descriptionOf(applied: readonly Row[]): Record<string, string> {
+  return JSON.parse(String(applied.at(-1)?.[2] ?? "{}")) as Record<string, string>;
+}
+
+function normal(definition: string): string {
+  return definition.replace(/\s+/g, " ").trim().toLowerCase();
+}
+
+function isFunction(name: string): boolean {
+  return name.startsWith("function ");
+}
+
+function inSchema({ target }: Database): string {
+  return target.dialect.name === "postgres" ? ` in schema ${quoteName(target.schema)}` : "";
+}

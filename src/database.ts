@@ -1,0 +1,150 @@
+/** What the roles have in common: the driver, what statements are rendered for, and the settings of queues. */
+import { joinTransaction } from "./drivers/foreign.ts";
+import { DatabaseError, NotFoundError, SchemaError, StateError } from "./errors.ts";
+import type { CallOptions, Connection, Driver, Row } from "./sql/driver.ts";
+import { findQueue } from "./sql/queues.ts";
+import { decodeQueue, type QueueRecord } from "./sql/record.ts";
+import { render, type Statement, type Target } from "./sql/sql.ts";
+import { Transaction, type TransactionLike } from "./transaction.ts";
+
+/** What happens worth telling, for whatever the caller logs with. */
+export interface Logger {
+  /** Something of interest to whoever looks for a fault. */
+  debug(message: string): void;
+  /** Something that happened as it should. */
+  info(message: string): void;
+  /** Something that may need attention. */
+  warn(message: string): void;
+  /** Something that failed. */
+  error(message: string): void;
+}
+
+/** Limits that every call takes. */
+export interface CallLimits {
+  /** Stops waiting when aborted; a call that was already sent may have been applied. */
+  readonly signal?: AbortSignal;
+  /** How long the call may take, in milliseconds. @default the store's `timeoutMs` */
+  readonly timeoutMs?: number;
+}
+
+/** Limits of a call of a role, and how it is to be executed. */
+export interface QueryLimits extends CallLimits {
+  /** Executes it in this transaction of the caller. */
+  readonly tx?: TransactionLike | undefined;
+  /** A statement that may take long or much memory. */
+  readonly isLong?: boolean;
+}
+
+/** What a store is set up with. */
+export interface Settings {
+  readonly leaseMs: number;
+  readonly maxAttempts: number;
+  readonly maxBatchSize: number;
+  readonly pollIntervalMs: number;
+  readonly timeoutMs: number;
+}
+
+/** Runs work in the context of an open transaction, and tells whether the caller is in one. */
+export interface TransactionScope {
+  run<T>(value: true, work: () => T): T;
+  getStore(): true | undefined;
+}
+
+/** For how long settings of a queue that were read once may be used. */
+const SETTINGS_MS = 10_000;
+
+/** SQLSTATE and result texts that say that our tables or functions are not there. */
+const MISSING = ["3F000", "42883", "42P01"];
+
+/** A driver together with what its statements are rendered for. */
+export class Database {
+  readonly driver: Driver;
+  readonly settings: Settings;
+  readonly target: Target;
+  readonly #scope: TransactionScope | undefined;
+  readonly #queues = new Map<string, { readonly queue: QueueRecord; readonly until: number }>();
+
+  constructor(driver: Driver, target: Target, settings: Settings, scope: TransactionScope | undefined) {
+    this.driver = driver;
+    this.target = target;
+    this.settings = settings;
+    this.#scope = scope;
+  }
+
+  /** Executes a statement, in the caller's transaction if one is given. */
+  async query(statement: Statement, limits: QueryLimits = {}): Promise<readonly Row[]> {
+    const options = callOptions(limits, this.settings.timeoutMs);
+    const rendered = render(statement, this.target);
+    const { tx } = limits;
+    try {
+      if (tx !== undefined) return await this.#connectionOf(tx).query(rendered, options);
+      this.assertOutside(statement.name);
+      return await this.driver.query(rendered, options);
+    } catch (error) {
+      throw isMissing(error) ? notInstalled(this.target) : error;
+    }
+  }
+
+  /** @throws {StateError} inside a transaction of this store, where a call without `tx` would wait for itself. */
+  assertOutside(what: string): void {
+    if (this.#scope?.getStore() !== true) return;
+    throw new StateError(`Cannot ${what} inside store.transaction without { tx }: pass the transaction along`);
+  }
+
+  /** Runs a callback in a transaction. */
+  async transaction<T>(work: (tx: Transaction) => Promise<T>, timeoutMs: number, signal?: AbortSignal): Promise<T> {
+    this.assertOutside("begin a transaction");
+    return await this.driver.transaction(
+      (connection) => {
+        const tx = new Transaction(connection);
+        return this.#scope === undefined ? work(tx) : this.#scope.run(true, () => work(tx));
+      },
+      { timeoutMs, signal },
+    );
+  }
+
+  /** The settings of a queue, read again when they were read long ago. @throws {NotFoundError} */
+  async queueNamed(name: string, limits: CallLimits = {}): Promise<QueueRecord> {
+    const known = this.#queues.get(name);
+    if (known !== undefined && known.until > performance.now()) return known.queue;
+    const [row] = await this.query(findQueue(name), limits);
+    if (row === undefined) throw unknownQueue(name);
+    const queue = decodeQueue(row);
+    this.#queues.set(name, { queue, until: performance.now() + SETTINGS_MS });
+    return queue;
+  }
+
+  /** Forgets what is known of a queue, because it was changed. */
+  forgetQueue(name: string): void {
+    this.#queues.delete(name);
+  }
+
+  #connectionOf(tx: TransactionLike): Connection {
+    return tx instanceof Transaction ? Transaction.connectionOf(tx) : joinTransaction(tx, this.target.dialect.name);
+  }
+}
+
+/** The error of a queue that does not exist, with the line that would make it. */
+export function unknownQueue(name: string): NotFoundError {
+  return new NotFoundError(
+    `Queue ${JSON.stringify(name)} does not exist: create it with store.admin.createQueue(${JSON.stringify(name)})`,
+  );
+}
+
+function callOptions(limits: QueryLimits, timeoutMs: number): CallOptions {
+  limits.signal?.throwIfAborted();
+  const { signal, isLong } = limits;
+  return { signal, isLong, deadline: performance.now() + (limits.timeoutMs ?? timeoutMs) };
+}
+
+function isMissing(error: unknown): boolean {
+  if (!(error instanceof DatabaseError)) return false;
+  return MISSING.includes(error.sqlState ?? "") || /no such table: pgqrs_/.test(error.message);
+}
+
+function notInstalled({ dialect, schema }: Target): SchemaError {
+  const where = dialect.name === "postgres" ? `schema ${JSON.stringify(schema)}` : "this database";
+  return new SchemaError(
+    `pgqrs is not installed in ${where}, or in an older version: run store.admin.install() or "pgqrs install"`,
+  );
+}

@@ -1,0 +1,221 @@
+/**
+ * The driver for remote libSQL and Turso, over the `/web` entry of its client, which loads no native code.
+ *
+ * Several parts travel as one `batch` in write mode: one request, one transaction. Only a caller's own transaction is
+ * interactive.
+ */
+import { DatabaseError, type Outcome } from "../errors.ts";
+import { sqlite as dialect } from "../sql/dialect.ts";
+import type {
+  CallOptions,
+  Driver,
+  DriverOptions,
+  Row,
+  TransactionConnection,
+  TransactionLimits,
+} from "../sql/driver.ts";
+import type { Rendered, RenderedPart } from "../sql/sql.ts";
+import { isBusy, toDatabaseError } from "./sqlite_failure.ts";
+import { encodeCallerValue } from "./sqlite_value.ts";
+import { endWithin, rolledBack, runParts, TransactionClock } from "./transaction.ts";
+
+/** What we use of a result of a libSQL client. */
+export interface LibsqlResult {
+  /** The rows; a row has its columns under their positions as well. */
+  readonly rows: readonly unknown[];
+  /** The names of the columns. */
+  readonly columns: readonly string[];
+}
+
+/** What we use of an interactive transaction of a libSQL client. */
+export interface LibsqlTransaction {
+  /** Executes one statement. */
+  execute(statement: { sql: string; args: never[] }): Promise<LibsqlResult>;
+  /** Commits. */
+  commit(): Promise<void>;
+  /** Rolls back. */
+  rollback(): Promise<void>;
+  /** Gives the stream up. */
+  close(): void;
+}
+
+/** What we use of a libSQL client. */
+export interface LibsqlClient {
+  /** Executes one statement. */
+  execute(statement: { sql: string; args: never[] }): Promise<LibsqlResult>;
+  /** Executes several statements in one transaction. */
+  batch(statements: { sql: string; args: never[] }[], mode: "write"): Promise<LibsqlResult[]>;
+  /** Begins an interactive transaction. */
+  transaction(mode: "write"): Promise<LibsqlTransaction>;
+  /** Closes the client. */
+  close(): void;
+}
+
+const SHORTEST_PAUSE_MS = 5;
+const LONGEST_PAUSE_MS = 200;
+const COMMIT_MS = 1_000;
+
+/** Opens a driver for a `libsql:`, `turso:`, `http:` or `https:` DSN. */
+export async function openLibsql(dsn: string, options: DriverOptions): Promise<Driver> {
+  const { createClient } = await import("@libsql/client/web");
+  const client = createClient({ url: dsn.replace(/^turso:/, "libsql:"), intMode: "number" });
+  return new LibsqlDriver(client as unknown as LibsqlClient, options, true);
+}
+
+/** Makes a driver of a client that the caller made and goes on owning. */
+export function adoptLibsql(client: LibsqlClient, options: DriverOptions): Driver {
+  return new LibsqlDriver(client, options, false);
+}
+
+class LibsqlDriver implements Driver {
+  readonly dialect = dialect;
+  readonly #client: LibsqlClient;
+  readonly #isOwned: boolean;
+  readonly #timeoutMs: number;
+  #isClosed = false;
+
+  constructor(client: LibsqlClient, { timeoutMs }: DriverOptions, isOwned: boolean) {
+    this.#client = client;
+    this.#isOwned = isOwned;
+    this.#timeoutMs = timeoutMs;
+  }
+
+  async query({ name, parts }: Rendered, options: CallOptions = {}): Promise<readonly Row[]> {
+    const limits = { ...options, deadline: options.deadline ?? performance.now() + this.#timeoutMs };
+    return await this.#whileBusy(name, limits, async () => {
+      const [first] = parts;
+      if (parts.length === 1 && first !== undefined) return toRows(await this.#client.execute(encode(first)));
+      return (await this.#client.batch(parts.map(encode), "write")).flatMap(toRows);
+    });
+  }
+
+  async transaction<T>(work: (tx: TransactionConnection) => Promise<T>, limits: TransactionLimits): Promise<T> {
+    const clock = new TransactionClock(limits);
+    const tx = await this.#whileBusy("begin a transaction", clock, () => this.#client.transaction("write"));
+    try {
+      let result: T;
+      try {
+        result = await endWithin(work(new RemoteTransaction(tx, clock)), clock);
+        clock.end();
+      } catch (error) {
+        clock.end();
+        await endWithin(tx.rollback(), { deadline: performance.now() + COMMIT_MS }).catch(() => {});
+        throw rolledBack(error);
+      }
+      await endWithin(
+        tx.commit(),
+        { deadline: performance.now() + this.#timeoutMs },
+        (reason) => lost("commit", reason),
+      )
+        .catch((error) => {
+          throw toFailure(error, "commit");
+        });
+      return result;
+    } finally {
+      tx.close();
+    }
+  }
+
+  close(): Promise<void> {
+    this.#isClosed = true;
+    if (this.#isOwned) this.#client.close();
+    return Promise.resolve();
+  }
+
+  /** Sends until the database is free. A request whose answer was lost is never sent again: it may have been applied. */
+  async #whileBusy<T>(name: string, limits: CallOptions, send: () => Promise<T>): Promise<T> {
+    for (let pause = SHORTEST_PAUSE_MS;; pause = Math.min(pause * 2, LONGEST_PAUSE_MS)) {
+      if (this.#isClosed) throw unsent(name, "closed");
+      if (limits.signal?.aborted) throw unsent(name, "aborted");
+      try {
+        return await endWithin(send(), limits, (reason) => lost(name, reason));
+      } catch (error) {
+        const failure = toFailure(error, name);
+        const isLate = limits.deadline !== undefined && performance.now() + pause > limits.deadline;
+        if (!isBusy(failure) || isLate) throw failure;
+      }
+      await new Promise((resolve) => setTimeout(resolve, pause * (0.5 + Math.random() / 2)));
+    }
+  }
+}
+
+class RemoteTransaction implements TransactionConnection {
+  readonly #tx: LibsqlTransaction;
+  readonly #clock: TransactionClock;
+
+  constructor(tx: LibsqlTransaction, clock: TransactionClock) {
+    this.#tx = tx;
+    this.#clock = clock;
+  }
+
+  async query({ name, parts }: Rendered, options: CallOptions = {}): Promise<readonly Row[]> {
+    this.#clock.assertOpen();
+    return await runParts(parts, async (part) => {
+      const answer = this.#tx.execute(encode(part)).catch((error) => {
+        throw toFailure(error, name);
+      });
+      return toRows(await endWithin(answer, this.#clock.within(options)));
+    });
+  }
+
+  async run(text: string, values: readonly unknown[]): Promise<readonly Record<string, unknown>[]> {
+    this.#clock.assertOpen();
+    const answer = this.#tx.execute({ sql: text, args: values.map(encodeCallerValue) as never[] });
+    const { rows, columns } = await endWithin(answer, this.#clock.within({}));
+    return rows.map((row) => {
+      const values = row as Record<number, unknown>;
+      return Object.fromEntries(columns.map((column, i) => [column, values[i]]));
+    });
+  }
+}
+
+function encode({ text, values }: RenderedPart): { sql: string; args: never[] } {
+  return { sql: text, args: [...values] as never[] };
+}
+
+function toRows({ rows, columns }: LibsqlResult): Row[] {
+  return rows.map((row) => {
+    const values = row as Record<number, unknown>;
+    return columns.map((_, i) => values[i]);
+  });
+}
+
+function toFailure(error: unknown, statement: string): DatabaseError {
+  if (error instanceof DatabaseError) return error;
+  const { code, message, cause } = error as { code?: unknown; message?: unknown; cause?: { code?: unknown } };
+  if (typeof code === "string" && code.startsWith("SQLITE_")) return toDatabaseError(error, statement);
+  const text = String(message);
+  // The connection was refused or the name is unknown: the request has never left this process.
+  const isUnsent = /ECONNREFUSED|ENOTFOUND|EAI_AGAIN|ConnectionRefused/.test(String(cause?.code ?? code)) ||
+    /[Cc]onnection refused|Unable to connect|dns error/.test(text);
+  const status = /HTTP status (\d+)/.exec(text)?.[1];
+  const isRefused = status !== undefined && status.startsWith("4");
+  return connectionFailure(statement, isUnsent || isRefused ? "not_applied" : "unknown", status);
+}
+
+function connectionFailure(statement: string, outcome: Outcome, status: string | undefined): DatabaseError {
+  const effect = outcome === "unknown" ? "it may or may not have been applied" : "nothing was changed";
+  const why = status === undefined ? "no answer from the server" : `the server answered with HTTP status ${status}`;
+  return new DatabaseError(`Cannot ${statement}: ${why}; ${effect}`, {
+    outcome,
+    reason: status === "401" || status === "403" ? "permission" : "connection",
+    statement,
+  });
+}
+
+function lost(statement: string, reason: "aborted" | "timeout"): DatabaseError {
+  return new DatabaseError(`No answer to ${statement} in time: it may or may not have been applied`, {
+    outcome: "unknown",
+    reason,
+    statement,
+  });
+}
+
+function unsent(statement: string, reason: "aborted" | "closed"): DatabaseError {
+  const why = reason === "closed" ? "the store is closed" : "the call was aborted";
+  return new DatabaseError(`Cannot ${statement}: ${why}; nothing was changed`, {
+    outcome: "not_applied",
+    reason,
+    statement,
+  });
+}

@@ -1,0 +1,207 @@
+/**
+ * The Postgres driver: a few pipelined connections for short statements, the others for whatever takes its time.
+ *
+ * Two pipelined connections carry more than a pool of sixteen, because every answer wakes one process instead of many.
+ * A transaction, a long statement and a migration get a connection of their own and never stand in that pipeline.
+ */
+import { DatabaseError } from "../errors.ts";
+import { postgres as dialect } from "../sql/dialect.ts";
+import type {
+  CallOptions,
+  Driver,
+  DriverOptions,
+  Row,
+  TransactionConnection,
+  TransactionLimits,
+} from "../sql/driver.ts";
+import type { Rendered, RenderedPart } from "../sql/sql.ts";
+import { parsePostgresDsn } from "./postgres_address.ts";
+import { isRetryable } from "./postgres_failure.ts";
+import { closedError, Lane, type Session } from "./postgres_lane.ts";
+import { endWithin, rolledBack, runParts, TransactionClock } from "./transaction.ts";
+
+/** How many statements may be under way on one connection, well below the hundred at which the client misbehaves. */
+const PIPELINE = 50;
+const RETRY_PAUSE_MS = 10;
+/** How long the end of a transaction may take, whatever was left of its time. */
+const COMMIT_MS = 1_000;
+
+/** Opens a driver for a DSN. Nothing is sent before the first call. */
+export function openPostgres(dsn: string, options: DriverOptions): Driver {
+  const address = parsePostgresDsn(dsn);
+  const pooler = address.pooler ?? options.pooler;
+  return new PostgresDriver((): Lane => new Lane(address, { ...options, pooler }), options);
+}
+
+class PostgresDriver implements Driver {
+  readonly dialect = dialect;
+  readonly #hot: Lane[];
+  readonly #wide: Lane[];
+  readonly #waiting: (() => void)[] = [];
+  readonly #timeoutMs: number;
+  #isClosed = false;
+
+  constructor(newLane: () => Lane, { maxConnections, timeoutMs }: DriverOptions) {
+    const hot = maxConnections > 2 ? 2 : 1;
+    this.#timeoutMs = timeoutMs;
+    this.#hot = Array.from({ length: hot }, newLane);
+    // With a single connection everything shares it, and a transaction holds the others up for as long as it runs.
+    this.#wide = maxConnections === 1 ? this.#hot : Array.from({ length: maxConnections - hot }, newLane);
+  }
+
+  async query({ name, parts }: Rendered, options: CallOptions = {}): Promise<readonly Row[]> {
+    const limits = { ...options, deadline: options.deadline ?? performance.now() + this.#timeoutMs };
+    const [first] = parts;
+    if (first === undefined) return [];
+    if (parts.length > 1) {
+      return await this.transaction((tx) => tx.query({ name, parts }, limits), {
+        ...limits,
+        timeoutMs: this.#timeoutMs,
+      });
+    }
+    for (;;) {
+      try {
+        return await this.#queryOnce(name, first, limits);
+      } catch (error) {
+        if (!isRetryable(error) || performance.now() + RETRY_PAUSE_MS > limits.deadline) throw error;
+        await new Promise((resolve) => setTimeout(resolve, RETRY_PAUSE_MS * Math.random()));
+      }
+    }
+  }
+
+  async transaction<T>(work: (tx: TransactionConnection) => Promise<T>, limits: TransactionLimits): Promise<T> {
+    const clock = new TransactionClock(limits);
+    const lane = await this.#reserve("begin a transaction", clock);
+    try {
+      return await runTransaction(lane, clock, work);
+    } finally {
+      this.#release(lane);
+    }
+  }
+
+  async close(): Promise<void> {
+    this.#isClosed = true;
+    for (const lane of [...this.#hot, ...this.#wide]) lane.close();
+    for (const wake of this.#waiting.splice(0)) wake();
+    await Promise.resolve();
+  }
+
+  async #queryOnce(name: string, part: RenderedPart, limits: CallOptions): Promise<readonly Row[]> {
+    if (limits.isLong === true) {
+      const lane = await this.#reserve(name, limits);
+      try {
+        return await lane.query(name, part, limits);
+      } finally {
+        this.#release(lane);
+      }
+    }
+    const lane = await this.#pick(name, this.#hot, (lane) => !lane.isReserved && lane.load < PIPELINE, limits);
+    try {
+      return await lane.query(name, part, limits);
+    } finally {
+      this.#waiting.shift()?.();
+    }
+  }
+
+  async #reserve(name: string, limits: CallOptions): Promise<Lane> {
+    const lane = await this.#pick(name, this.#wide, (lane) => !lane.isReserved, limits);
+    lane.isReserved = true;
+    return lane;
+  }
+
+  #release(lane: Lane): void {
+    lane.isReserved = false;
+    this.#waiting.shift()?.();
+  }
+
+  /** The least busy connection that fits, as soon as there is one. */
+  async #pick(name: string, lanes: Lane[], fits: (lane: Lane) => boolean, limits: CallOptions): Promise<Lane> {
+    for (;;) {
+      if (this.#isClosed) throw closedError();
+      let best: Lane | undefined;
+      for (const lane of lanes) if (fits(lane) && (best === undefined || lane.load < best.load)) best = lane;
+      if (best !== undefined) return best;
+      await this.#turn(name, limits);
+    }
+  }
+
+  async #turn(statement: string, limits: CallOptions): Promise<void> {
+    let wake = (): void => {};
+    const freed = new Promise<void>((resolve) => wake = resolve);
+    this.#waiting.push(wake);
+    try {
+      await endWithin(
+        freed,
+        limits,
+        (reason) =>
+          new DatabaseError(`Cannot ${statement}: all connections are busy; nothing was changed`, {
+            outcome: "not_applied",
+            reason,
+            statement,
+          }),
+      );
+    } catch (error) {
+      const index = this.#waiting.indexOf(wake);
+      // A wake-up that came together with the deadline belongs to the next one in the line.
+      if (index >= 0) this.#waiting.splice(index, 1);
+      else this.#waiting.shift()?.();
+      throw error;
+    }
+  }
+}
+
+const BEGIN: RenderedPart = { text: "begin", values: [] };
+const COMMIT: RenderedPart = { text: "commit", values: [] };
+const ROLLBACK: RenderedPart = { text: "rollback", values: [] };
+
+async function runTransaction<T>(
+  lane: Lane,
+  clock: TransactionClock,
+  work: (tx: TransactionConnection) => Promise<T>,
+): Promise<T> {
+  const session = await lane.open("begin a transaction", clock);
+  let result: T;
+  try {
+    await lane.query("begin", BEGIN, clock, session);
+    result = await endWithin(work(new LaneTransaction(lane, session, clock)), clock);
+  } catch (error) {
+    clock.end();
+    await rollback(lane, session);
+    throw rolledBack(error);
+  }
+  clock.end();
+  await lane.query("commit", COMMIT, { deadline: Math.max(clock.deadline, performance.now() + COMMIT_MS) }, session);
+  return result;
+}
+
+/** Rolls back; a session that may still be inside the transaction is never given to anybody else. */
+async function rollback(lane: Lane, session: Session): Promise<void> {
+  try {
+    await lane.query("rollback", ROLLBACK, { deadline: performance.now() + COMMIT_MS }, session);
+  } catch {
+    lane.dispose("Transaction could not be rolled back");
+  }
+}
+
+class LaneTransaction implements TransactionConnection {
+  readonly #lane: Lane;
+  readonly #session: Session;
+  readonly #clock: TransactionClock;
+
+  constructor(lane: Lane, session: Session, clock: TransactionClock) {
+    this.#lane = lane;
+    this.#session = session;
+    this.#clock = clock;
+  }
+
+  async query({ name, parts }: Rendered, options: CallOptions = {}): Promise<readonly Row[]> {
+    this.#clock.assertOpen();
+    const limits = this.#clock.within(options);
+    return await runParts(parts, (part) => this.#lane.query(name, part, limits, this.#session));
+  }
+
+  async run(text: string, values: readonly unknown[]): Promise<readonly Record<string, unknown>[]> {
+    this.#clock.assertOpen();
+    return await this.#lane.run(text, values, this.#clock.within({}), this.#session);
+  }
+}

@@ -1,0 +1,314 @@
+/**
+ * One connection to Postgres, with everything that the client leaves to its user: a budget and back-off for connecting, a
+ * deadline on every call, and disposal of a connection that does not answer.
+ */
+import type { Socket } from "node:net";
+import postgresJs from "postgres";
+import { DatabaseError } from "../errors.ts";
+import type { CallOptions, DriverOptions, Row } from "../sql/driver.ts";
+import type { RenderedPart } from "../sql/sql.ts";
+import type { PostgresAddress } from "./postgres_address.ts";
+import { isWorthReconnecting, toDatabaseError } from "./postgres_failure.ts";
+import { endWithin } from "./transaction.ts";
+import { openSocket, requestCancel, TlsRefusedError } from "./postgres_socket.ts";
+
+const FIRST_PAUSE_MS = 20;
+const LONGEST_PAUSE_MS = 1_000;
+/** How often the deadlines of the calls under way are looked at: one timer a connection costs less than one a call. */
+const WATCH_MS = 50;
+
+/** A call that was sent and not yet answered. */
+interface Call {
+  readonly statement: string;
+  readonly deadline: number;
+  readonly reject: (error: DatabaseError) => void;
+}
+
+/** What a connection told about itself when it was opened. */
+export interface Session {
+  readonly client: postgresJs.Sql;
+  readonly socket: Socket;
+  readonly pid: number;
+  readonly secret: number;
+  /** Whether a pooler stands between, so that no prepared statement may be relied upon. */
+  readonly isPooled: boolean;
+}
+
+/** One connection that opens itself when it is needed, and again after it was lost. */
+export class Lane {
+  readonly #address: PostgresAddress;
+  readonly #options: DriverOptions;
+  readonly #calls = new Set<Call>();
+  #session: Session | undefined;
+  #opening: Promise<Session> | undefined;
+  #watch: ReturnType<typeof setInterval> | undefined;
+  #isClosed = false;
+  /** Set while a transaction or a long statement has this connection for itself. */
+  isReserved = false;
+
+  constructor(address: PostgresAddress, options: DriverOptions) {
+    this.#address = address;
+    this.#options = options;
+  }
+
+  /** How many calls are under way. */
+  get load(): number {
+    return this.#calls.size;
+  }
+
+  /** Opens the connection if need be. Rejects with *not applied*: nothing of the caller has been sent. */
+  async open(statement: string, options: CallOptions): Promise<Session> {
+    if (this.#session !== undefined) return this.#session;
+    this.#opening ??= this.#connect().finally(() => this.#opening = undefined);
+    const session = this.#opening;
+    return await endWithin(
+      session,
+      options,
+      (reason) =>
+        new DatabaseError(`Cannot ${statement}: no connection to the database in time; nothing was changed`, {
+          outcome: "not_applied",
+          reason,
+          statement,
+        }),
+    );
+  }
+
+  /**
+   * Sends one statement of ours and resolves to its rows by position. With `pinned` it is sent on that session or not at
+   * all: what belongs to a transaction must never run on the connection that replaced a lost one.
+   */
+  async query(statement: string, part: RenderedPart, options: CallOptions, pinned?: Session): Promise<readonly Row[]> {
+    const session = pinned ?? await this.open(statement, options);
+    this.#assertCurrent(session, statement);
+    const isPrepared = !session.isPooled;
+    return await this.#send(
+      session,
+      statement,
+      options,
+      () =>
+        session.client.unsafe(part.text, [...part.values] as never[], { prepare: isPrepared, simple: false } as never)
+          .values() as Promise<readonly Row[]>,
+    );
+  }
+
+  /** Sends one statement of the caller and resolves to its rows as objects. */
+  async run(
+    text: string,
+    values: readonly unknown[],
+    options: CallOptions,
+    session: Session,
+  ): Promise<readonly Record<string, unknown>[]> {
+    this.#assertCurrent(session, "run a statement");
+    return await this.#send(
+      session,
+      undefined,
+      options,
+      () => session.client.unsafe(text, [...values] as never[]) as unknown as Promise<Record<string, unknown>[]>,
+    );
+  }
+
+  #assertCurrent(session: Session, statement: string): void {
+    if (this.#session === session) return;
+    throw new DatabaseError(`Cannot ${statement}: the connection was lost; nothing was changed`, {
+      outcome: "not_applied",
+      reason: "connection",
+      statement,
+    });
+  }
+
+  /** Gives the connection up: whatever is under way ends as *unknown*, and the next call opens a new one. */
+  dispose(why: string): void {
+    const session = this.#session;
+    this.#session = undefined;
+    for (const call of this.#calls) {
+      call.reject(
+        new DatabaseError(`${why} during ${call.statement}: it may or may not have been applied`, {
+          outcome: "unknown",
+          reason: "connection",
+          statement: call.statement,
+        }),
+      );
+    }
+    this.#calls.clear();
+    clearInterval(this.#watch);
+    this.#watch = undefined;
+    if (session !== undefined) discard(session);
+  }
+
+  /** Closes the connection for good. */
+  close(): void {
+    this.#isClosed = true;
+    this.dispose("Store was closed");
+  }
+
+  async #connect(): Promise<Session> {
+    const giveUpAt = performance.now() + this.#options.connectTimeoutMs;
+    for (let pause = FIRST_PAUSE_MS;; pause = Math.min(pause * 2, LONGEST_PAUSE_MS)) {
+      try {
+        const session = await this.#attempt(giveUpAt - performance.now());
+        if (this.#isClosed) {
+          discard(session);
+          throw closedError();
+        }
+        return this.#session = session;
+      } catch (error) {
+        if (this.#isClosed) throw closedError();
+        const next = pause * (0.5 + Math.random() / 2);
+        if (error instanceof TlsRefusedError || !isWorthReconnecting(error) || performance.now() + next > giveUpAt) {
+          throw connectError(error);
+        }
+        await new Promise((resolve) => setTimeout(resolve, next));
+        if (this.#isClosed) throw closedError();
+      }
+    }
+  }
+
+  async #attempt(timeoutMs: number): Promise<Session> {
+    const socket = await openSocket(this.#address, Math.max(timeoutMs, 1));
+    const client = this.#client(socket);
+    const timer = setTimeout(() => socket.destroy(), Math.max(timeoutMs, 1));
+    // The client reconnects by itself when a connection ends before its first answer: that socket is not given twice.
+    const lost = new Promise<never>((_, reject) =>
+      socket.once("close", () => reject(new Error("Connection closed by the server")))
+    );
+    try {
+      const hello = client.unsafe("select pg_catalog.pg_backend_pid()").values();
+      const answer = await Promise.race([hello, lost]) as unknown as { state: { pid: number; secret: number } } & Row[];
+      const { pid, secret } = answer.state;
+      // A pooler hands out a process number of its own, which is how it gives itself away.
+      const isPooled = this.#options.pooler === "auto" ? Number(answer[0]?.[0]) !== pid : this.#options.pooler;
+      const session = { client, socket, pid, secret, isPooled };
+      socket.once("close", () => this.#session === session && this.dispose("Connection was lost"));
+      lost.catch(() => {});
+      return session;
+    } catch (error) {
+      lost.catch(() => {});
+      socket.destroy();
+      client.end({ timeout: 0 }).catch(() => {});
+      throw error;
+    } finally {
+      clearTimeout(timer);
+    }
+  }
+
+  #client(socket: Socket): postgresJs.Sql {
+    let fresh: Socket | undefined = socket;
+    const { host, port, database, user, password, applicationName } = this.#address;
+    return postgresJs({
+      // All settings are given, because the client would look for the rest in the environment.
+      host,
+      port,
+      database,
+      ...(user === undefined ? {} : { user }),
+      pass: password ?? "",
+      max: 1,
+      ssl: false,
+      idle_timeout: 0,
+      max_lifetime: null,
+      connect_timeout: 0,
+      keep_alive: Math.max(1, Math.ceil(this.#options.keepAliveMs / 1_000)),
+      fetch_types: false,
+      prepare: true,
+      connection: { application_name: applicationName },
+      onnotice: ({ severity, message }: { severity?: string; message?: string }) =>
+        this.#options.onNotice(`${severity ?? "NOTICE"}: ${message ?? ""}`),
+      socket: () => {
+        const given = fresh;
+        fresh = undefined;
+        if (given === undefined) throw new Error("Connection closed by the server");
+        return given;
+      },
+    } as never);
+  }
+
+  #send<T>(
+    session: Session,
+    statement: string | undefined,
+    options: CallOptions,
+    start: () => Promise<T>,
+  ): Promise<T> {
+    return new Promise<T>((resolve, reject) => {
+      const deadline = options.deadline ?? performance.now() + this.#options.timeoutMs;
+      const call: Call = { statement: statement ?? "a statement of the caller", deadline, reject };
+      const abort = (): void => {
+        this.#calls.delete(call);
+        reject(abortedError(call.statement));
+      };
+      const done = (): void => {
+        this.#calls.delete(call);
+        options.signal?.removeEventListener("abort", abort);
+      };
+      this.#calls.add(call);
+      this.#watch ??= setInterval(() => this.#checkDeadlines(), WATCH_MS);
+      options.signal?.addEventListener("abort", abort);
+      start().then((value) => {
+        done();
+        resolve(value);
+      }, (error) => {
+        done();
+        // The caller's own statement keeps its own error; ours is told without any value in it.
+        reject(statement === undefined && this.#session === session ? error : toDatabaseError(error, call.statement));
+      });
+    });
+  }
+
+  #checkDeadlines(): void {
+    if (this.#calls.size === 0) {
+      clearInterval(this.#watch);
+      this.#watch = undefined;
+      return;
+    }
+    const time = performance.now();
+    for (const call of this.#calls) {
+      if (call.deadline > time) continue;
+      this.#calls.delete(call);
+      call.reject(
+        new DatabaseError(`No answer to ${call.statement} in time: it may or may not have been applied`, {
+          outcome: "unknown",
+          reason: "timeout",
+          statement: call.statement,
+        }),
+      );
+      const session = this.#session;
+      this.dispose("Connection was given up because another call on it got no answer");
+      // The server would go on with what nobody waits for, and might hold locks meanwhile.
+      if (session !== undefined) requestCancel(this.#address, session.pid, session.secret).catch(() => {});
+      return;
+    }
+  }
+}
+
+/** The caller stopped waiting for something that was already sent. */
+export function abortedError(statement: string): DatabaseError {
+  return new DatabaseError(`Waiting for ${statement} was aborted: it may or may not have been applied`, {
+    outcome: "unknown",
+    reason: "aborted",
+    statement,
+  });
+}
+
+/** The store was closed before the call was sent. */
+export function closedError(): DatabaseError {
+  return new DatabaseError("Store is closed", { outcome: "not_applied", reason: "closed" });
+}
+
+function connectError(error: unknown): DatabaseError {
+  const fields = error as { code?: unknown; message?: unknown };
+  const isServer = typeof (error as { severity?: unknown }).severity === "string";
+  const isOurs = error instanceof Error && error.message.startsWith("Cannot connect");
+  const code = typeof fields.code === "string" ? fields.code : undefined;
+  const why = isServer || isOurs
+    ? String(fields.message).replace(/^Cannot connect: /, "")
+    : code ?? "connection failed";
+  return new DatabaseError(`Cannot connect to the database: ${why}; nothing was changed`, {
+    outcome: "not_applied",
+    reason: code !== undefined && code.startsWith("28") ? "permission" : "connection",
+    statement: "connect",
+    ...(isServer && code !== undefined ? { sqlState: code } : {}),
+  });
+}
+
+function discard({ client, socket }: Session): void {
+  socket.destroy();
+  client.end({ timeout: 0 }).catch(() => {});
+}

@@ -1,0 +1,245 @@
+/**
+ * The driver for SQLite files and memory, on the `node:sqlite` that Deno, Bun and Node have built in.
+ *
+ * The database is synchronous: every statement runs to its end on the event loop. So no call waits for a lock inside
+ * SQLite; a busy database is asked again after a pause of ours, during which timers and heartbeats run. One connection
+ * serves everything, and a queue in front of it keeps a transaction to itself.
+ */
+import { setImmediate as nextMacrotask } from "node:timers";
+import { sqlite as dialect } from "../sql/dialect.ts";
+import type {
+  CallOptions,
+  Driver,
+  DriverOptions,
+  Row,
+  TransactionConnection,
+  TransactionLimits,
+} from "../sql/driver.ts";
+import type { Rendered, RenderedPart } from "../sql/sql.ts";
+import { Gate } from "./gate.ts";
+import { isBusy, toDatabaseError } from "./sqlite_failure.ts";
+import { createFile, parseSqliteDsn } from "./sqlite_file.ts";
+import { encodeCallerValue } from "./sqlite_value.ts";
+import { endWithin, rolledBack, runParts, TransactionClock } from "./transaction.ts";
+
+/** What we use of a prepared statement of `node:sqlite`. */
+export interface SqliteStatement {
+  /** Runs the statement and returns all rows. */
+  all(...values: unknown[]): unknown[];
+  /** Makes rows arrays instead of objects. */
+  setReturnArrays(isOn: boolean): void;
+  /** Makes integers bigints. */
+  setReadBigInts(isOn: boolean): void;
+}
+
+/** What we use of a `DatabaseSync` of `node:sqlite`. */
+export interface SqliteClient {
+  /** Runs statements without values. */
+  exec(text: string): void;
+  /** Prepares a statement. */
+  prepare(text: string): SqliteStatement;
+  /** Closes the database. */
+  close(): void;
+}
+
+const SHORTEST_PAUSE_MS = 1;
+const LONGEST_PAUSE_MS = 25;
+/** How long statements may run in a row before the event loop gets its turn. */
+const STRETCH_MS = 8;
+
+/** Opens a database file, creating it for this user alone, or a database in memory. */
+export async function openSqlite(dsn: string, options: DriverOptions): Promise<Driver> {
+  const { path, synchronous } = parseSqliteDsn(dsn);
+  const { DatabaseSync } = await import("node:sqlite");
+  if (path !== ":memory:") await createFile(path);
+  const client = openFile(() => new DatabaseSync(path) as unknown as SqliteClient);
+  const driver = new SqliteDriver(client, options, true);
+  await driver.prepareConnection(options.useWal ? "wal" : "delete", synchronous);
+  return driver;
+}
+
+/** Makes a driver of a `DatabaseSync` that the caller made and goes on owning. */
+export async function adoptSqlite(client: SqliteClient, options: DriverOptions): Promise<Driver> {
+  const driver = new SqliteDriver(client, options, false);
+  await Promise.resolve();
+  return driver;
+}
+
+class SqliteDriver implements Driver {
+  readonly dialect = dialect;
+  readonly #client: SqliteClient;
+  readonly #isOwned: boolean;
+  readonly #timeoutMs: number;
+  readonly #gate = new Gate();
+  readonly #statements = new Map<string, SqliteStatement>();
+  #isClosed = false;
+  #stretchEndsAt = 0;
+
+  constructor(client: SqliteClient, { timeoutMs }: DriverOptions, isOwned: boolean) {
+    this.#client = client;
+    this.#isOwned = isOwned;
+    this.#timeoutMs = timeoutMs;
+  }
+
+  /** Sets what holds for a connection and not for the file. */
+  async prepareConnection(journal: "delete" | "wal", synchronous: string): Promise<void> {
+    // The lock is never waited for inside SQLite, where the wait would stop the whole process.
+    this.#client.exec("pragma busy_timeout = 0");
+    const limits = { deadline: performance.now() + this.#timeoutMs };
+    await this.#whileBusy("open", limits, () => this.#client.exec(`pragma journal_mode = ${journal}`));
+    this.#client.exec(`pragma synchronous = ${synchronous}`);
+  }
+
+  async query(rendered: Rendered, options: CallOptions = {}): Promise<readonly Row[]> {
+    const limits = { ...options, deadline: options.deadline ?? performance.now() + this.#timeoutMs };
+    await this.#gate.enter(rendered.name, limits);
+    try {
+      await this.#takeTurns();
+      if (rendered.parts.length === 1) {
+        return await this.#whileBusy(rendered.name, limits, () => this.#all(rendered.parts[0] as RenderedPart));
+      }
+      return await this.#queryParts(rendered, limits);
+    } finally {
+      this.#gate.leave();
+    }
+  }
+
+  async transaction<T>(work: (tx: TransactionConnection) => Promise<T>, limits: TransactionLimits): Promise<T> {
+    const clock = new TransactionClock(limits);
+    await this.#gate.enter("begin a transaction", clock);
+    try {
+      await this.#whileBusy("begin", clock, () => this.#client.exec("begin immediate"));
+      try {
+        const result = await endWithin(
+          work(new SqliteTransaction((part) => this.#all(part), this.#client, clock)),
+          clock,
+        );
+        clock.end();
+        this.#client.exec("commit");
+        return result;
+      } catch (error) {
+        clock.end();
+        this.#rollback();
+        throw rolledBack(error);
+      }
+    } finally {
+      this.#gate.leave();
+    }
+  }
+
+  async close(): Promise<void> {
+    if (this.#isClosed) return;
+    // Whoever was let in before may finish; nobody is let in after.
+    await this.#gate.close();
+    this.#isClosed = true;
+    this.#statements.clear();
+    if (this.#isOwned) this.#client.close();
+  }
+
+  /** Parts that fit in one stretch run without an await in between; a long list takes turns with the event loop. */
+  async #queryParts({ name, parts }: Rendered, limits: CallOptions): Promise<readonly Row[]> {
+    await this.#whileBusy(name, limits, () => this.#client.exec("begin immediate"));
+    const rows: Row[] = [];
+    try {
+      for (const part of parts) {
+        for (const row of this.#all(part)) rows.push(row);
+        if (performance.now() > this.#stretchEndsAt) await this.#takeTurns();
+      }
+      this.#client.exec("commit");
+      return rows;
+    } catch (error) {
+      this.#rollback();
+      throw toDatabaseError(error, name);
+    }
+  }
+
+  /**
+   * Gives timers and sockets their turn after some milliseconds of work. Without it a loop of awaited calls would hold
+   * the event loop for ever, because each of them ends in a microtask.
+   */
+  async #takeTurns(): Promise<void> {
+    if (performance.now() > this.#stretchEndsAt) {
+      await new Promise<void>((resolve) => nextMacrotask(resolve));
+      this.#stretchEndsAt = performance.now() + STRETCH_MS;
+    }
+  }
+
+  /** Tries until the database is free, with pauses in which the event loop runs. */
+  async #whileBusy<T>(name: string, { deadline, signal }: CallOptions, attempt: () => T): Promise<T> {
+    for (let pause = SHORTEST_PAUSE_MS;; pause = Math.min(pause * 2, LONGEST_PAUSE_MS)) {
+      try {
+        return attempt();
+      } catch (error) {
+        const isLate = deadline !== undefined && performance.now() + pause > deadline;
+        if (!isBusy(error) || isLate || signal?.aborted) throw toDatabaseError(error, name);
+      }
+      await new Promise((resolve) => setTimeout(resolve, pause * (0.5 + Math.random())));
+    }
+  }
+
+  #all({ text, values }: RenderedPart): Row[] {
+    let statement = this.#statements.get(text);
+    if (statement === undefined) {
+      statement = this.#client.prepare(text);
+      statement.setReturnArrays(true);
+      this.#statements.set(text, statement);
+    }
+    return statement.all(...values) as Row[];
+  }
+
+  #rollback(): void {
+    try {
+      this.#client.exec("rollback");
+    } catch {
+      // SQLite has rolled back by itself after errors such as a full disk.
+    }
+  }
+}
+
+class SqliteTransaction implements TransactionConnection {
+  readonly #all: (part: RenderedPart) => Row[];
+  readonly #client: SqliteClient;
+  readonly #clock: TransactionClock;
+
+  constructor(all: (part: RenderedPart) => Row[], client: SqliteClient, clock: TransactionClock) {
+    this.#all = all;
+    this.#client = client;
+    this.#clock = clock;
+  }
+
+  async query({ name, parts }: Rendered): Promise<readonly Row[]> {
+    this.#clock.assertOpen();
+    return await runParts(parts, (part) =>
+      settled(() => {
+        try {
+          return this.#all(part);
+        } catch (error) {
+          throw toDatabaseError(error, name);
+        }
+      }));
+  }
+
+  run(text: string, values: readonly unknown[]): Promise<readonly Record<string, unknown>[]> {
+    return settled(() => {
+      this.#clock.assertOpen();
+      return this.#client.prepare(text).all(...values.map(encodeCallerValue)) as Record<string, unknown>[];
+    });
+  }
+}
+
+/** Runs synchronous work so that what it throws becomes a rejection. */
+function settled<T>(work: () => T): Promise<T> {
+  try {
+    return Promise.resolve(work());
+  } catch (error) {
+    return Promise.reject(error);
+  }
+}
+
+function openFile(open: () => SqliteClient): SqliteClient {
+  try {
+    return open();
+  } catch (error) {
+    throw toDatabaseError(error, "open the database file");
+  }
+}

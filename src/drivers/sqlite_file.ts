@@ -1,0 +1,45 @@
+/** Reads a `sqlite:` or `file:` DSN, and creates the file for its owner alone. */
+import { mkdir, open } from "node:fs/promises";
+import { dirname } from "node:path";
+import { ConfigError, DatabaseError } from "../errors.ts";
+
+/** What a DSN says. */
+export interface SqliteAddress {
+  /** A path, or `:memory:`. */
+  readonly path: string;
+  /** How far a commit waits for the disk; with `full` it survives the loss of power. */
+  readonly synchronous: "full" | "normal";
+}
+
+/** Reads the DSN. @throws {ConfigError} naming the part that cannot be used. */
+export function parseSqliteDsn(dsn: string): SqliteAddress {
+  const [, scheme = "", rest = "", query = ""] = /^(sqlite:|file:)?([^?]*)\??(.*)$/s.exec(dsn) ?? [];
+  const parameters = new URLSearchParams(query);
+  for (const name of parameters.keys()) {
+    if (name !== "synchronous") throw new ConfigError(`Cannot use the SQLite DSN: unknown parameter "${name}"`);
+  }
+  const synchronous = (parameters.get("synchronous") ?? "full").toLowerCase();
+  if (synchronous !== "full" && synchronous !== "normal") {
+    throw new ConfigError(`Cannot use the SQLite DSN: synchronous must be full or normal, not "${synchronous}"`);
+  }
+  const path = (scheme === "file:" ? decodeURIComponent(rest) : rest)
+    .replace(/^\/\/(localhost(?=\/))?/, "")
+    .replace(/^\/(?=[A-Za-z]:[\\/])/, "");
+  if (path === "") throw new ConfigError("Cannot use the SQLite DSN: it names no file; use sqlite::memory: for none");
+  return { path, synchronous };
+}
+
+/** Creates the file with mode 0600 if there is none; SQLite gives its side files the mode of the database. */
+export async function createFile(path: string): Promise<void> {
+  try {
+    await mkdir(dirname(path), { recursive: true, mode: 0o700 });
+    await (await open(path, "a", 0o600)).close();
+  } catch (error) {
+    const code = String((error as { code?: unknown }).code ?? "");
+    throw new DatabaseError(`Cannot open the database file: ${code || "permission denied"}; nothing was changed`, {
+      outcome: "not_applied",
+      reason: code === "EACCES" || code === "EPERM" || code === "" ? "permission" : "connection",
+      statement: "open the database file",
+    });
+  }
+}

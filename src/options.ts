@@ -1,0 +1,78 @@
+/** Checks of what callers pass: an unknown option is an error that suggests the right one. */
+
+/** Checks that an options object has only known fields. @throws {TypeError} */
+export function checkOptions(what: string, given: unknown, known: readonly string[]): void {
+  if (given === undefined) return;
+  if (typeof given !== "object" || given === null || Array.isArray(given)) {
+    throw new TypeError(`Cannot use the options of ${what}: they must be an object`);
+  }
+  for (const name of Object.keys(given)) {
+    if (known.includes(name)) continue;
+    const nearest = nearestOf(name, known);
+    const hint = nearest === undefined ? `known are ${known.join(", ")}` : `did you mean "${nearest}"?`;
+    throw new TypeError(`Cannot use the options of ${what}: unknown option "${name}"; ${hint}`);
+  }
+}
+
+/** Checks a whole number in a range. @throws {RangeError} */
+export function checkInteger(name: string, value: unknown, least: number, most: number): void {
+  if (typeof value !== "number" || !Number.isSafeInteger(value) || value < least || value > most) {
+    throw new RangeError(`Cannot use ${name}: it must be a whole number from ${least} to ${most}`);
+  }
+}
+
+/** Checks a name that is stored: text of 1 to `most` bytes that every database can hold. @throws {TypeError | RangeError} */
+export function checkName(what: string, value: unknown, most = 255): asserts value is string {
+  if (typeof value !== "string") throw new TypeError(`Cannot use ${what}: it must be a string`);
+  if (value.includes("\0") || !value.isWellFormed()) {
+    throw new TypeError(`Cannot use ${what}: it contains a NUL character or half of a surrogate pair`);
+  }
+  const bytes = new TextEncoder().encode(value).length;
+  if (bytes < 1 || bytes > most) {
+    throw new RangeError(`Cannot use ${what}: it must have 1 to ${most} bytes of UTF-8, not ${bytes}`);
+  }
+}
+
+/** Reads an instant. @throws {TypeError | RangeError} */
+export function instantOf(name: string, value: unknown): number {
+  if (!(value instanceof Date) || Number.isNaN(value.getTime())) {
+    throw new TypeError(`Cannot use ${name}: it must be a valid Date`);
+  }
+  // Postgres and SQLite agree up to here; beyond it ISO 8601 needs a sign.
+  if (value.getTime() < 0 || value.getTime() >= Date.UTC(10_000, 0)) {
+    throw new RangeError(`Cannot use ${name}: it must lie between the years 1970 and 9999`);
+  }
+  return value.getTime();
+}
+
+/** Reads the id of a message. @throws {TypeError} */
+export function idOf(value: unknown): number {
+  if (typeof value !== "number" || !Number.isSafeInteger(value) || value < 1) {
+    throw new TypeError("Cannot use the id of a message: it must be a positive whole number");
+  }
+  return value;
+}
+
+/** The name among `known` that is nearest, if any is near. */
+export function nearestOf(name: string, known: readonly string[]): string | undefined {
+  let best: string | undefined;
+  let least = Math.max(2, Math.ceil(name.length / 2));
+  for (const candidate of known) {
+    const distance = editDistance(name.toLowerCase(), candidate.toLowerCase());
+    if (distance < least) [best, least] = [candidate, distance];
+  }
+  return best;
+}
+
+function editDistance(a: string, b: string): number {
+  let previous = Array.from({ length: b.length + 1 }, (_, j) => j);
+  for (let i = 1; i <= a.length; i++) {
+    const row = [i];
+    for (let j = 1; j <= b.length; j++) {
+      const replaced = (previous[j - 1] as number) + (a[i - 1] === b[j - 1] ? 0 : 1);
+      row.push(Math.min(replaced, (previous[j] as number) + 1, (row[j - 1] as number) + 1));
+    }
+    previous = row;
+  }
+  return previous[b.length] as number;
+}

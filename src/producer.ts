@@ -1,0 +1,312 @@
+/** Puts messages on a queue. */
+import { type CallLimits, type Database, unknownQueue } from "./database.ts";
+import { DatabaseError, StateError } from "./errors.ts";
+import { decodeJson, encodeJson, hashPayload } from "./json.ts";
+import type { Message, MessageState } from "./message.ts";
+import { checkInteger, checkName, checkOptions, instantOf } from "./options.ts";
+import { checkPayload, type Queue } from "./queue.ts";
+import { assertDuration } from "./retry.ts";
+import {
+  decodeEnqueued,
+  type Enqueued,
+  type EnqueueItem,
+  enqueueMessages,
+  findRefusal,
+  type Refused,
+} from "./sql/enqueue.ts";
+import type { TransactionLike } from "./transaction.ts";
+
+/** An idempotency key: any number of attempts under the same key make one message. */
+export interface Key {
+  /** The key, unique in its queue; at most 255 bytes. */
+  readonly value: string;
+  /**
+   * What happens when the key is taken. `"existing"`: the message that has it is returned. `"reject"`: a `StateError`.
+   * `"replace"`: as long as that message was not delivered, it gets the new payload and options and keeps its id.
+   *
+   * @default "existing"
+   */
+  readonly onConflict?: "existing" | "reject" | "replace";
+  /**
+   * For how long the key is taken: until the message was delivered for the first time, until it has ended, or for so many
+   * milliseconds. Unless said, for 24 hours and at least until the message has ended.
+   */
+  readonly until?: number | "finished" | "started";
+}
+
+/** What is said of one message. */
+export interface MessageOptions {
+  /** Not delivered before so many milliseconds have passed, by the database's clock. @default 0 */
+  readonly delayMs?: number;
+  /** Not delivered before this instant, by the database's clock. */
+  readonly at?: Date;
+  /** From 0 to 9; larger ones are delivered first. @default 0 */
+  readonly priority?: number;
+  /** An idempotency key. */
+  readonly key?: string | Key;
+  /** Text that travels beside the payload; `type` can be asked for by `dequeue`. At most 16 kB. */
+  readonly headers?: Readonly<Record<string, string>>;
+  /** After how many failed attempts the message becomes a dead letter. @default the queue's */
+  readonly maxAttempts?: number;
+}
+
+/** Options of {@linkcode Producer.enqueue}. */
+export interface EnqueueOptions extends MessageOptions, CallLimits {
+  /** Stores the message if and only if this transaction commits. */
+  readonly tx?: TransactionLike;
+}
+
+/** Options of {@linkcode Producer.enqueueMany}. */
+export interface EnqueueManyOptions<T> extends Omit<EnqueueOptions, "key"> {
+  /** What is said of each message, over what is said of all. */
+  readonly each?: (payload: T, index: number) => MessageOptions;
+}
+
+const MESSAGE_OPTIONS: readonly string[] = ["at", "delayMs", "headers", "key", "maxAttempts", "priority"];
+const ENQUEUE_OPTIONS = [...MESSAGE_OPTIONS, "signal", "timeoutMs", "tx"];
+const MANY_OPTIONS = [...ENQUEUE_OPTIONS.filter((name) => name !== "key"), "each"];
+const DAY_MS = 86_400_000;
+const HEADERS_BYTES = 16_384;
+/** From how many messages on a list is too long to stand in the way of short statements. */
+const LONG_LIST = 500;
+/** For how long a long list is encoded before timers get their turn. */
+const STRETCH_MS = 8;
+
+/** A payload and its options, checked and encoded. */
+interface Encoded {
+  readonly text: string;
+  readonly item: EnqueueItem;
+  readonly atMs: number | undefined;
+  readonly headers: Readonly<Record<string, string>>;
+}
+
+/**
+ * Puts messages on one queue. A message is as durable as the database's commit when a call resolves.
+ *
+ * @example Usage
+ * ```ts
+ * import { connect } from "@pgqrs/pgqrs";
+ * import assert from "node:assert/strict";
+ *
+ * await using store = await connect("sqlite::memory:");
+ * await store.admin.install();
+ * await store.admin.createQueue("tasks");
+ *
+ * const producer = store.producer("tasks");
+ * const first = await producer.enqueue({ task: "greet" }, { key: "greet-ada" });
+ * const again = await producer.enqueue({ task: "greet" }, { key: "greet-ada" });
+ * assert.equal(again.id, first.id);
+ * ```
+ */
+export class Producer<T = unknown> {
+  readonly #database: Database;
+  readonly #queue: Queue<T>;
+
+  /** Made by `store.producer`. */
+  constructor(database: Database, queue: Queue<T>) {
+    this.#database = database;
+    this.#queue = queue;
+  }
+
+  /** The name of the queue. */
+  get queue(): string {
+    return this.#queue.name;
+  }
+
+  /**
+   * Stores one message and resolves to it. When the key is taken it resolves to the message that has it.
+   *
+   * @throws {TypeError | RangeError} when the payload or an option cannot be stored exactly; nothing was sent.
+   * @throws {NotFoundError} when there is no such queue.
+   * @throws {StateError} when the key is taken for another payload, or is taken and `onConflict` is `"reject"`.
+   */
+  async enqueue(payload: T, options: EnqueueOptions = {}): Promise<Message<T>> {
+    checkOptions("enqueue", options, ENQUEUE_OPTIONS);
+    const encoded = await this.#encode(payload, options, "payload");
+    const { item } = encoded;
+    const hasKey = item.key !== undefined;
+    const [enqueued] = await this.#store([encoded.text], hasKey ? [item] : item, options);
+    return this.#toMessage(encoded, enqueued as Enqueued);
+  }
+
+  /**
+   * Stores all messages or none, in one statement, and resolves to them in the order of the list, which is also the order
+   * of their first delivery.
+   *
+   * @throws as {@linkcode enqueue} does; the message names the place in the list.
+   */
+  async enqueueMany(payloads: readonly T[], options: EnqueueManyOptions<T> = {}): Promise<Message<T>[]> {
+    checkOptions("enqueueMany", options, MANY_OPTIONS);
+    if (!Array.isArray(payloads)) throw new TypeError("Cannot enqueue: the payloads must be an array");
+    if (payloads.length === 0) return [];
+    const list = await this.#encodeAll(payloads, options);
+    const unique = foldKeys(list);
+    const texts = unique.map(({ text }) => text);
+    const common = options.each === undefined ? (unique[0] as Encoded).item : unique.map(({ item }) => item);
+    const stored = await this.#store(texts, common, options);
+    const byKey = new Map(unique.map(({ item }, i) => [item.key, stored[i] as Enqueued]));
+    let next = 0;
+    return list.map((encoded) => {
+      const { key } = encoded.item;
+      const enqueued = key === undefined || unique.length === list.length ? stored[next++] : byKey.get(key);
+      return this.#toMessage(encoded, enqueued as Enqueued);
+    });
+  }
+
+  async #encodeAll(payloads: readonly T[], options: EnqueueManyOptions<T>): Promise<Encoded[]> {
+    const { each, ...common } = options;
+    const shared = each === undefined ? encodeOptions(common) : undefined;
+    const list: Encoded[] = [];
+    let stretchEndsAt = performance.now() + STRETCH_MS;
+    for (let i = 0; i < payloads.length; i++) {
+      const payload = payloads[i] as T;
+      const what = `payloads[${i}]`;
+      if (shared !== undefined && this.#queue.schema === undefined) {
+        list.push({ text: this.#text(payload, what), ...shared });
+      } else {
+        const own = each?.(payload, i);
+        checkOptions("each", own, MESSAGE_OPTIONS);
+        list.push(await this.#encode(payload, { ...common, ...own }, what));
+      }
+      if (i % 64 === 63 && performance.now() > stretchEndsAt) {
+        await new Promise((resolve) => setTimeout(resolve, 0));
+        stretchEndsAt = performance.now() + STRETCH_MS;
+      }
+    }
+    return list;
+  }
+
+  async #encode(payload: T, options: MessageOptions, what: string): Promise<Encoded> {
+    const checked = this.#queue.schema === undefined ? payload : await checkPayload(this.#queue, payload);
+    const text = this.#text(checked, what);
+    const { item, atMs, headers } = encodeOptions(options);
+    if (item.key === undefined) return { text, item, atMs, headers };
+    return { text, item: { ...item, hash: `js:${await hashPayload(checked)}` }, atMs, headers };
+  }
+
+  #text(payload: unknown, what: string): string {
+    const { maxBytes, maxDepth } = this.#queue;
+    return encodeJson(payload, { what, ...(maxBytes && { maxBytes }), ...(maxDepth && { maxDepth }) });
+  }
+
+  async #store(
+    texts: readonly string[],
+    items: EnqueueItem | readonly EnqueueItem[],
+    options: EnqueueOptions,
+  ): Promise<Enqueued[]> {
+    const statement = enqueueMessages(this.#queue.name, texts, items);
+    const limits = { ...options, isLong: texts.length >= LONG_LIST };
+    let answer: Enqueued[] | Refused | undefined;
+    try {
+      answer = decodeEnqueued(await this.#database.query(statement, limits), texts.length);
+    } catch (error) {
+      // SQLite refuses a list by violating a constraint; which key it was is asked afterwards.
+      const list = Array.isArray(items) ? items as readonly EnqueueItem[] : [];
+      const isRefusal = error instanceof DatabaseError && error.reason === "constraint" &&
+        list.some(({ key }) => key !== undefined);
+      if (!isRefusal) throw error;
+      answer = await this.#explainRefusal(list, options);
+      if (answer === undefined) throw error;
+    }
+    if (answer === undefined) throw unknownQueue(this.#queue.name);
+    if (!Array.isArray(answer)) throw refusal(this.#queue.name, answer as Refused);
+    return answer;
+  }
+
+  async #explainRefusal(items: readonly EnqueueItem[], options: EnqueueOptions): Promise<Refused | undefined> {
+    const [row] = await this.#database.query(findRefusal(this.#queue.name, items), { tx: options.tx });
+    if (row === undefined) return undefined;
+    return { index: Number(row[0]) - 1, id: Number(row[1]), reason: Number(row[2]) === 1 ? "taken" : "payload" };
+  }
+
+  #toMessage({ text, item, atMs, headers }: Encoded, { id, at, found }: Enqueued): Message<T> {
+    const dueAt = found?.dueAt ?? atMs ?? at + (item.delay_ms ?? 0);
+    const state: MessageState = found?.state ?? (dueAt > at ? "delayed" : "ready");
+    return {
+      id,
+      queue: this.#queue.name,
+      payload: decodeJson(text) as T,
+      state,
+      priority: found?.priority ?? item.priority ?? 0,
+      key: item.key ?? null,
+      headers,
+      attempts: found?.attempts ?? 0,
+      maxAttempts: found?.maxAttempts ?? item.max_attempts ?? this.#database.settings.maxAttempts,
+      crashes: 0,
+      enqueuedAt: new Date(found?.enqueuedAt ?? at),
+      visibleAt: new Date(dueAt),
+      leaseUntil: null,
+      worker: null,
+      error: null,
+    };
+  }
+}
+
+/** Equal keys in one list are one message. @throws {StateError} when their payloads differ. */
+function foldKeys(list: readonly Encoded[]): readonly Encoded[] {
+  const seen = new Map<string, string | undefined>();
+  return list.filter(({ item: { key, hash } }, i) => {
+    if (key === undefined) return true;
+    if (!seen.has(key)) return seen.set(key, hash);
+    if (seen.get(key) === hash) return false;
+    throw new StateError(
+      `Cannot enqueue: payloads[${i}] has the key of an earlier payload of the list and differs from it`,
+    );
+  });
+}
+
+function encodeOptions(options: MessageOptions): Omit<Encoded, "text"> {
+  const { delayMs, at, priority, maxAttempts, headers = {} } = options;
+  if (delayMs !== undefined && at !== undefined) throw new TypeError("Cannot use delayMs and at together");
+  if (delayMs !== undefined) assertDuration("delayMs", delayMs);
+  if (priority !== undefined) checkInteger("priority", priority, 0, 9);
+  if (maxAttempts !== undefined) checkInteger("maxAttempts", maxAttempts, 1, 10_000);
+  const atMs = at === undefined ? undefined : instantOf("at", at);
+  const item: EnqueueItem = {
+    delay_ms: delayMs,
+    at_ms: atMs,
+    priority,
+    max_attempts: maxAttempts,
+    headers: encodeHeaders(headers),
+    ...encodeKey(options.key),
+  };
+  return { item, atMs, headers };
+}
+
+function encodeHeaders(headers: Readonly<Record<string, string>>): string | undefined {
+  if (typeof headers !== "object" || headers === null) {
+    throw new TypeError("Cannot use headers: they must be an object");
+  }
+  const names = Object.keys(headers);
+  if (names.length === 0) return undefined;
+  for (const name of names) {
+    if (typeof headers[name] !== "string") throw new TypeError(`Cannot use headers.${name}: it must be a string`);
+  }
+  return encodeJson(headers, { what: "headers", maxBytes: HEADERS_BYTES, maxDepth: 1 });
+}
+
+function encodeKey(key: string | Key | undefined): Pick<EnqueueItem, "conflict" | "hold" | "hold_ms" | "key"> {
+  if (key === undefined) return {};
+  if (typeof key === "string") return encodeKey({ value: key });
+  checkOptions("key", key, ["onConflict", "until", "value"]);
+  checkName("key", key.value);
+  const { value, onConflict = "existing", until } = key;
+  if (!["existing", "reject", "replace"].includes(onConflict)) {
+    throw new TypeError('Cannot use key.onConflict: it must be "existing", "reject" or "replace"');
+  }
+  if (until === undefined) return { key: value, conflict: onConflict, hold: "default", hold_ms: DAY_MS };
+  if (until === "started" || until === "finished") return { key: value, conflict: onConflict, hold: until };
+  if (typeof until !== "number") {
+    throw new TypeError('Cannot use key.until: it must be "started", "finished" or a number of milliseconds');
+  }
+  assertDuration("key.until", until, 1);
+  return { key: value, conflict: onConflict, hold: "time", hold_ms: until };
+}
+
+function refusal(queue: string, { index, id, reason }: Refused): StateError {
+  const why = reason === "taken" ? `belongs to message ${id}` : `belongs to message ${id} with another payload`;
+  return new StateError(`Cannot enqueue to ${JSON.stringify(queue)}: the key of item ${index} ${why}`, {
+    from: "taken",
+    to: "enqueued",
+  });
+}

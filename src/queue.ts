@@ -1,0 +1,98 @@
+/** Typed queues. */
+import { checkName, checkOptions } from "./options.ts";
+
+/** What we need of a schema of zod, valibot, arktype or any other library that follows Standard Schema. */
+export interface Schema<T = unknown> {
+  /** The properties that the standard prescribes. */
+  readonly "~standard": {
+    /** The version of the standard. */
+    readonly version: 1;
+    /** The name of the library. */
+    readonly vendor: string;
+    /** Checks a value: the checked value, or what is wrong with it. */
+    readonly validate: (value: unknown) => SchemaResult<T> | Promise<SchemaResult<T>>;
+    /** The types that the library infers; never read at run time. */
+    readonly types?: { readonly input: unknown; readonly output: T } | undefined;
+  };
+}
+
+/** What a schema says of a value. */
+export type SchemaResult<T> =
+  | { readonly value: T; readonly issues?: undefined }
+  | { readonly issues: readonly SchemaIssue[] };
+
+/** One thing that is wrong with a value. */
+export interface SchemaIssue {
+  /** What is wrong, in the words of the library. It may quote the value, so we never repeat it. */
+  readonly message: string;
+  /** Where. */
+  readonly path?: readonly (PropertyKey | { readonly key: PropertyKey })[] | undefined;
+}
+
+/** A queue with the type of its payloads. */
+export interface Queue<T = unknown> {
+  /** The name of the queue. */
+  readonly name: string;
+  /** Checks payloads before they are enqueued. */
+  readonly schema?: Schema<T> | undefined;
+  /** The largest payload, in bytes of UTF-8. */
+  readonly maxBytes?: number | undefined;
+  /** How deep a payload may be nested. */
+  readonly maxDepth?: number | undefined;
+}
+
+/** Options of {@linkcode queue}. */
+export interface QueueTypeOptions<T> {
+  /** Checks payloads before they are enqueued; what it returns is stored. Any Standard Schema. */
+  readonly schema?: Schema<T>;
+  /** The largest payload, in bytes of UTF-8. @default 1048576 */
+  readonly maxBytes?: number;
+  /** How deep a payload may be nested. @default 64 */
+  readonly maxDepth?: number;
+}
+
+/**
+ * Names a queue together with the type of its payloads, and optionally with what checks them.
+ *
+ * @example Usage
+ * ```ts
+ * import { connect, queue } from "@pgqrs/pgqrs";
+ * import assert from "node:assert/strict";
+ *
+ * const emails = queue<{ to: string }>("emails");
+ * await using store = await connect("sqlite::memory:");
+ * await store.admin.install();
+ * await store.admin.createQueue(emails);
+ * await store.producer(emails).enqueue({ to: "ada@example.com" });
+ * const [message] = await store.consumer(emails).dequeue();
+ * assert.equal(message?.payload.to, "ada@example.com");
+ * ```
+ */
+export function queue<T = unknown>(name: string, options: QueueTypeOptions<T> = {}): Queue<T> {
+  checkOptions("queue", options, ["maxBytes", "maxDepth", "schema"]);
+  checkName("the name of a queue", name);
+  return Object.freeze({ name, ...options });
+}
+
+/** The queue that a name or a typed queue means. @throws {TypeError | RangeError} */
+export function resolveQueue<T>(given: Queue<T> | string): Queue<T> {
+  if (typeof given === "string") return queue<T>(given);
+  if (typeof given !== "object" || given === null) {
+    throw new TypeError("Cannot use the queue: it must be a name or made by queue()");
+  }
+  checkName("the name of a queue", given.name);
+  return given;
+}
+
+/** The payload as the schema of the queue gives it back. @throws {TypeError} naming the places that do not fit. */
+export async function checkPayload<T>({ name, schema }: Queue<T>, payload: T): Promise<T> {
+  if (schema === undefined) return payload;
+  const result = await schema["~standard"].validate(payload);
+  if (result.issues === undefined) return result.value;
+  const places = [...new Set(result.issues.map(({ path = [] }) => ["payload", ...path.map(segmentOf)].join(".")))];
+  throw new TypeError(`Cannot enqueue to "${name}": ${places.slice(0, 5).join(", ")} does not fit the queue's schema`);
+}
+
+function segmentOf(segment: PropertyKey | { readonly key: PropertyKey }): string {
+  return String(typeof segment === "object" ? segment.key : segment);
+}

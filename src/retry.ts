@@ -1,0 +1,59 @@
+/** From the number of failures to the pause before the next attempt. Pure. */
+
+/** How long to wait before the next attempt. */
+export interface Backoff {
+  /** `"fixed"`: always `baseMs`. `"exponential"`: `baseMs`, twice that, four times that, … @default "exponential" */
+  readonly kind?: "exponential" | "fixed";
+  /** The first pause, in milliseconds. @default 1000 */
+  readonly baseMs?: number;
+  /** The longest pause, in milliseconds. @default 60000 */
+  readonly maxMs?: number;
+  /** The part of the pause that is left to chance, from 0 to 1: with 0.25 it is 75 % to 125 % of it. @default 0.25 */
+  readonly jitter?: number;
+}
+
+/** The policy of a queue that says nothing else. */
+export const defaultBackoff: Required<Backoff> = Object.freeze({
+  kind: "exponential",
+  baseMs: 1_000,
+  maxMs: 60_000,
+  jitter: 0.25,
+});
+
+/** Checks a policy and fills in what it leaves open. @throws {TypeError | RangeError} */
+export function resolveBackoff(backoff: Backoff | undefined): Required<Backoff> {
+  const { kind, baseMs, maxMs, jitter } = { ...defaultBackoff, ...backoff };
+  if (kind !== "exponential" && kind !== "fixed") {
+    throw new TypeError('Cannot use backoff.kind: it must be "exponential" or "fixed"');
+  }
+  assertDuration("backoff.baseMs", baseMs);
+  assertDuration("backoff.maxMs", maxMs);
+  if (typeof jitter !== "number" || !(jitter >= 0 && jitter <= 1)) {
+    throw new RangeError("Cannot use backoff.jitter: it must be between 0 and 1");
+  }
+  return { kind, baseMs, maxMs, jitter };
+}
+
+/**
+ * The pause after the `failures`-th failure, in whole milliseconds: at most `maxMs`, whatever the number of failures. The
+ * jitter keeps those that failed together from coming back together.
+ */
+export function retryDelay(backoff: Required<Backoff>, failures: number, random: () => number = Math.random): number {
+  const { kind, baseMs, maxMs, jitter } = backoff;
+  // Beyond 2^52 the product is no whole number any more; `maxMs` has long been reached by then.
+  const doublings = kind === "fixed" ? 0 : Math.min(Math.max(failures - 1, 0), 52);
+  const pause = Math.min(baseMs * 2 ** doublings, maxMs);
+  return Math.round(Math.min(pause * (1 - jitter + 2 * jitter * random()), maxMs));
+}
+
+/** Checks a duration in milliseconds. @throws {RangeError} */
+export function assertDuration(name: string, value: number, least = 0): void {
+  if (!Number.isSafeInteger(value) || value < least || value > LONGEST_MS) {
+    throw new RangeError(
+      `Cannot use ${name}: it must be a whole number of milliseconds from ${least} to ${LONGEST_MS}`,
+    );
+  }
+}
+
+/** A hundred years. */
+export const LONGEST_MS = 3_155_760_000_000;

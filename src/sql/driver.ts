@@ -1,0 +1,61 @@
+/** What a database client looks like from above: a driver is an adapter of some tens of lines, nothing more. */
+import type { Dialect } from "./dialect.ts";
+import type { Rendered } from "./sql.ts";
+
+/** A row by position: a client's transforms of column names cannot disturb it. */
+export type Row = readonly unknown[];
+
+/** Limits on one call. */
+export interface CallOptions {
+  /** Gives up waiting when aborted: the call then ends as *unknown* if it was already sent. */
+  readonly signal?: AbortSignal | undefined;
+  /** When the call has to have ended, by the monotonic clock of `performance.now()`. */
+  readonly deadline?: number | undefined;
+  /** A statement that may take long or much memory: it never shares a pipelined connection. */
+  readonly isLong?: boolean | undefined;
+}
+
+/** Something that executes statements: a driver, or a transaction. */
+export interface Connection {
+  /**
+   * Executes all parts of a statement as one atomic unit, in one round trip and one commit, and resolves to the rows of
+   * all parts, in order. Rejects with a `DatabaseError` within the deadline.
+   */
+  query(rendered: Rendered, options?: CallOptions): Promise<readonly Row[]>;
+}
+
+/** A transaction in which the caller's own statements run beside ours. */
+export interface TransactionConnection extends Connection {
+  /** Executes a statement of the caller and resolves to its rows as objects. */
+  run(text: string, values: readonly unknown[]): Promise<readonly Record<string, unknown>[]>;
+}
+
+/** Options of {@linkcode Driver.transaction}. */
+export interface TransactionLimits extends CallOptions {
+  /** Rolls back when the callback has not ended after this many milliseconds. */
+  readonly timeoutMs: number;
+}
+
+/** One database, through one client. */
+export interface Driver extends Connection {
+  readonly dialect: Dialect;
+  /** Runs `work` in a transaction that is committed when it resolves and rolled back when it rejects. */
+  transaction<T>(work: (tx: TransactionConnection) => Promise<T>, limits: TransactionLimits): Promise<T>;
+  /** Closes what this driver has opened, and nothing else. Calls under way end within their deadline. */
+  close(): Promise<void>;
+}
+
+/** What a driver needs to know beside the address. */
+export interface DriverOptions {
+  readonly maxConnections: number;
+  readonly connectTimeoutMs: number;
+  readonly timeoutMs: number;
+  /** After how long a silent connection is asked whether it is still there. */
+  readonly keepAliveMs: number;
+  /** Whether SQLite writes ahead to a log, so that readers and the writer do not hinder each other. */
+  readonly useWal: boolean;
+  /** `true`: transaction pooler in between, `false`: certainly none, `"auto"`: find out. */
+  readonly pooler: boolean | "auto";
+  /** Gets what the server has to tell beside answers. */
+  readonly onNotice: (message: string) => void;
+}

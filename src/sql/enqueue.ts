@@ -1,0 +1,264 @@
+/** The statements that put messages on a queue. */
+import {
+  type Fragment,
+  instant,
+  int,
+  json,
+  now,
+  perDialect,
+  raw,
+  sql,
+  type Statement,
+  statement,
+  table,
+  testNow,
+} from "./sql.ts";
+import { idOfQueue } from "./messages.ts";
+import type { MessageState } from "./record.ts";
+
+/** What is said of all messages of a list, or of each. The names are those under which SQL reads them. */
+export interface EnqueueItem {
+  readonly delay_ms?: number | undefined;
+  readonly at_ms?: number | undefined;
+  readonly priority?: number | undefined;
+  readonly max_attempts?: number | undefined;
+  /** A JSON text. */
+  readonly headers?: string | undefined;
+  readonly key?: string | undefined;
+  readonly hash?: string | undefined;
+  readonly conflict?: "existing" | "reject" | "replace" | undefined;
+  readonly hold?: "default" | "finished" | "started" | "time" | undefined;
+  readonly hold_ms?: number | undefined;
+}
+
+/** What became of one message of a list. */
+export interface Enqueued {
+  readonly id: number;
+  /** When the statement ran, by the database's clock. */
+  readonly at: number;
+  /** What is known of a message that was there before; absent for a new one. */
+  readonly found?: {
+    readonly state: MessageState;
+    readonly priority: number | null;
+    readonly attempts: number | null;
+    readonly maxAttempts: number | null;
+    readonly enqueuedAt: number | null;
+    readonly dueAt: number | null;
+  };
+}
+
+/** Why a list was refused as a whole: the key of item `index` belongs to message `id`. */
+export interface Refused {
+  readonly index: number;
+  readonly id: number;
+  readonly reason: "payload" | "taken";
+}
+
+/**
+ * Inserts messages, all or none. `payloads` are JSON texts; `options` are one object for all, or one for each when keys or
+ * other options differ. Rows: JSON texts for {@linkcode decodeEnqueued}; none when there is no such queue.
+ */
+export function enqueueMessages(
+  queue: string,
+  payloads: readonly string[],
+  options: EnqueueItem | readonly EnqueueItem[],
+): Statement {
+  return statement(
+    "enqueueMessages",
+    perDialect({
+      postgres: () =>
+        sql`select cast(e as text) from ${table("enqueue_many")}(
+  ${queue}, ${json(`[${payloads.join(",")}]`)}, ${json(encodeOptions(options))}, ${testNow}
+) e`,
+      sqlite: () => isList(options) ? insertEach(queue, payloads, options) : insertAlike(queue, payloads, options),
+    }),
+  );
+}
+
+/** Reads the rows of {@linkcode enqueueMessages}. Undefined: there is no such queue. */
+export function decodeEnqueued(rows: readonly (readonly unknown[])[], count: number): Enqueued[] | Refused | undefined {
+  const out: Enqueued[] = [];
+  const fresh: Enqueued[] = [];
+  for (const row of rows) {
+    const answer = JSON.parse(String(row[0])) as EnqueueAnswer;
+    const at = Number(answer.at);
+    if (answer.refused !== undefined) {
+      return { index: Number(answer.n) - 1, id: Number(answer.id), reason: answer.refused };
+    }
+    if (answer.ids !== undefined) { for (const id of answer.ids) fresh.push({ id, at }); }
+    else if (answer.last !== undefined) {
+      for (let id = answer.last - count + 1; id <= answer.last; id++) fresh.push({ id, at });
+    } else if (answer.n === 0) continue;
+    else if (answer.n === undefined || answer.n === null) fresh.push({ id: Number(answer.id), at });
+    else out[answer.n - 1] = answer.is_new === 1 ? { id: Number(answer.id), at } : foundIn(answer, at);
+  }
+  if (rows.length === 0) return undefined;
+  // What came without a number are the items without a key, in their order.
+  for (let i = 0, next = 0; i < count; i++) out[i] ??= fresh[next++] as Enqueued;
+  return out;
+}
+
+interface EnqueueAnswer {
+  readonly at?: number;
+  /** The place in the list, from one; 0 for a row whose item is told of by another; none for an item without a key. */
+  readonly n?: number | null;
+  readonly id?: number;
+  readonly ids?: readonly number[];
+  readonly last?: number;
+  readonly is_new?: number;
+  readonly refused?: "payload" | "taken";
+  readonly state?: MessageState;
+  readonly priority?: number | null;
+  readonly attempts?: number | null;
+  readonly max_attempts?: number | null;
+  readonly enqueued_at?: number | null;
+  readonly due_at?: number | null;
+}
+
+function foundIn(answer: EnqueueAnswer, at: number): Enqueued {
+  return {
+    id: Number(answer.id),
+    at,
+    found: {
+      state: answer.state ?? "deleted",
+      priority: answer.priority ?? null,
+      attempts: answer.attempts ?? null,
+      maxAttempts: answer.max_attempts ?? null,
+      enqueuedAt: answer.enqueued_at ?? null,
+      dueAt: answer.due_at ?? null,
+    },
+  };
+}
+
+/** The options as JSON text; headers are JSON already and embedded as they are. */
+function encodeOptions(options: EnqueueItem | readonly EnqueueItem[]): string {
+  if (isList(options)) return `[${options.map(encodeOptions).join(",")}]`;
+  const { headers, ...plain } = options;
+  const text = JSON.stringify(plain);
+  if (headers === undefined) return text;
+  return text === "{}" ? `{"headers":${headers}}` : `${text.slice(0, -1)},"headers":${headers}}`;
+}
+
+/** SQLite, one set of options for all: an insert per stretch of the list, and one row that tells the last id. */
+function insertAlike(queue: string, payloads: readonly string[], options: EnqueueItem): Fragment[] {
+  const { delay_ms = 0, at_ms, priority = 0, max_attempts, headers } = options;
+  const parts: Fragment[] = [];
+  for (const chunk of chunksOf(payloads)) {
+    parts.push(sql`insert into ${table("messages")} (
+  queue_id, state, priority, due_at, enqueued_at, max_attempts, max_crashes, type, headers, payload
+)
+select q.id, 'ready', ${priority}, coalesce(${instant(at_ms)}, ${now} + ${delay_ms}), ${now},
+  coalesce(${int(max_attempts)}, q.max_attempts), q.max_crashes, ${json(headers)} ->> 'type', ${json(headers)}, i.value
+from json_each(${JSON.stringify(chunk)}) i join ${table("queues")} q on q.name = ${queue}
+order by i.key`);
+  }
+  parts.push(sql`select json_object('at', enqueued_at, 'last', id) from ${table("messages")}
+where id = last_insert_rowid() and exists (select 1 from ${table("queues")} q where q.name = ${queue})`);
+  return parts;
+}
+
+/**
+ * SQLite, options for each. The id of an item is known before it is inserted (the last id ever used, plus its place in the
+ * list), so that the key rows can be written first and decide which items are stored.
+ */
+function insertEach(queue: string, payloads: readonly string[], options: readonly EnqueueItem[]): Fragment[] {
+  const items = payloads.map((payload, i) => ({ ...options[i], payload, n: i + 1 }));
+  return chunksOf(items).flatMap((chunk) => insertChunk(queue, JSON.stringify(chunk)));
+}
+
+function insertChunk(queue: string, items: string): Fragment[] {
+  const base = sql`(select coalesce(max(s.seq), 0) from sqlite_sequence s where s.name = 'pgqrs_messages')`;
+  const first = sql`(select min(value ->> 'n') from json_each(${items}))`;
+  const freshId = sql`${base} + 1 + (i.value ->> 'n') - ${first}`;
+  const from = sql`json_each(${items}) i join ${table("queues")} q on q.name = ${queue}`;
+  const keyRow = sql`k.queue_id = q.id and k.key = i.value ->> 'key'`;
+  const due = sql`coalesce(i.value ->> 'at_ms', ${now} + coalesce(i.value ->> 'delay_ms', 0))`;
+  const live = sql`exists (select 1 from ${table("messages")} m where m.id = message_id)`;
+  return [
+    // A key that counts no more for the message that held it is free.
+    sql`delete from ${table("keys")}
+where (queue_id, key) in (select q.id, i.value ->> 'key' from ${from})
+  and not case hold
+    when 'started' then exists (select 1 from ${table("messages")} m where m.id = message_id and m.token = 0)
+    when 'finished' then ${live}
+    when 'time' then expires_at > ${now}
+    else expires_at > ${now} or ${live}
+  end`,
+    sql`insert into ${table("keys")} (queue_id, key, message_id, hash, hold, expires_at)
+select q.id, i.value ->> 'key', ${freshId}, i.value ->> 'hash', i.value ->> 'hold', ${now} + (i.value ->> 'hold_ms')
+from ${from}
+where i.value ->> 'key' is not null
+on conflict do nothing`,
+    // Refuses the whole list: a missing message id violates the table's own constraint, and everything is rolled back.
+    sql`insert into ${table("keys")} (queue_id, key, message_id, hash, hold)
+select q.id, i.value ->> 'key', null, '', 'default'
+from ${from} join ${table("keys")} k on ${keyRow}
+where ${refuses(freshId)}`,
+    sql`insert into ${table("messages")} (
+  id, queue_id, state, priority, due_at, enqueued_at, max_attempts, max_crashes, key, type, headers, payload
+)
+select ${freshId}, q.id, 'ready', coalesce(i.value ->> 'priority', 0), ${due}, ${now},
+  coalesce(i.value ->> 'max_attempts', q.max_attempts), q.max_crashes,
+  i.value ->> 'key', (i.value ->> 'headers') ->> 'type', i.value ->> 'headers', i.value ->> 'payload'
+from ${from}
+where i.value ->> 'key' is null
+  or exists (select 1 from ${table("keys")} k where ${keyRow} and k.message_id = ${freshId})
+order by i.key
+returning json_object('id', id, 'at', enqueued_at, 'n', case when key is not null then 0 end)`,
+    sql`update ${table("messages")} as m
+set payload = i.value ->> 'payload', headers = i.value ->> 'headers', type = (i.value ->> 'headers') ->> 'type',
+  priority = coalesce(i.value ->> 'priority', 0), due_at = ${due},
+  max_attempts = coalesce(i.value ->> 'max_attempts', q.max_attempts)
+from ${from} join ${table("keys")} k on ${keyRow}
+where m.id = k.message_id and m.state = 'ready' and i.value ->> 'conflict' = 'replace'`,
+    sql`update ${table("keys")} as k
+set hash = i.value ->> 'hash'
+from ${from}
+where ${keyRow} and i.value ->> 'conflict' = 'replace'
+  and exists (select 1 from ${table("messages")} m where m.id = k.message_id and m.state = 'ready')`,
+    sql`select json_object(
+  'n', i.value ->> 'n', 'id', k.message_id, 'at', ${now},
+  'state', coalesce(case when m.state = 'ready' and m.due_at > ${now} then 'delayed' end, m.state, a.outcome, 'deleted'),
+  'priority', m.priority, 'attempts', m.attempts, 'max_attempts', m.max_attempts,
+  'enqueued_at', m.enqueued_at, 'due_at', m.due_at
+)
+from ${from} join ${table("keys")} k on ${keyRow}
+left join ${table("messages")} m on m.id = k.message_id
+left join ${table("archive")} a on a.id = k.message_id`,
+  ];
+}
+
+/** Why a key refuses an item, given the key row `k`. */
+function refuses(freshId: Fragment): Fragment {
+  return sql`k.message_id <> ${freshId} and case i.value ->> 'conflict'
+    when 'reject' then 1
+    when 'replace' then k.hash <> i.value ->> 'hash'
+      and not exists (select 1 from ${table("messages")} m where m.id = k.message_id and m.state = 'ready')
+    else k.hash <> i.value ->> 'hash'
+  end`;
+}
+
+/** Finds the key of a list that refuses it. Rows: place in the list, message id, whether the payload differs. */
+export function findRefusal(queue: string, options: readonly EnqueueItem[]): Statement {
+  const items = JSON.stringify(options.map(({ key, hash, conflict }, i) => ({ key, hash, conflict, n: i + 1 })));
+  return statement(
+    "findRefusal",
+    sql`select i.value ->> 'n', k.message_id, i.value ->> 'conflict' = 'reject'
+from json_each(${items}) i join ${table("keys")} k on k.queue_id = ${idOfQueue(queue)} and k.key = i.value ->> 'key'
+where ${refuses(raw("0") as Fragment)}
+order by i.key limit 1`,
+  );
+}
+
+function chunksOf<T>(list: readonly T[]): readonly (readonly T[])[] {
+  const chunks: (readonly T[])[] = [];
+  for (let i = 0; i < list.length; i += CHUNK) chunks.push(list.slice(i, i + CHUNK));
+  return chunks;
+}
+
+/** How many rows SQLite inserts at a stretch: some milliseconds of work, after which timers get their turn. */
+const CHUNK = 1_000;
+
+function isList(options: EnqueueItem | readonly EnqueueItem[]): options is readonly EnqueueItem[] {
+  return Array.isArray(options);
+}

@@ -1,0 +1,160 @@
+/** Per table: which columns are read, and how a row becomes a record. Columns never reach the API under their names. */
+import type { StoredError } from "../json.ts";
+import { decodeJson } from "../json.ts";
+import { type Fragment, join, millis, now, raw, sql, table } from "./sql.ts";
+
+/** In which state a message is: the first five while it lives, the others when it has ended. */
+export type MessageState = "cancelled" | "delayed" | "deleted" | "failed" | "leased" | "ready" | "succeeded";
+
+/** A row of the live messages. */
+export interface LiveRecord {
+  readonly id: number;
+  readonly queue: string;
+  readonly state: MessageState;
+  readonly priority: number;
+  readonly dueAt: Date;
+  readonly enqueuedAt: Date;
+  readonly token: number;
+  readonly holder: string | null;
+  readonly leaseUntil: Date | null;
+  readonly attempts: number;
+  readonly crashes: number;
+  readonly maxAttempts: number;
+  readonly key: string | null;
+  readonly headers: Readonly<Record<string, string>>;
+  readonly payload: unknown;
+  readonly error: StoredError | null;
+}
+
+/** A row of the archive. */
+export interface ArchivedRecord extends Omit<LiveRecord, "holder" | "leaseUntil" | "token"> {
+  readonly reason: string | null;
+  readonly archivedAt: Date;
+  readonly archivedBy: string | null;
+  readonly processingMs: number | null;
+  readonly result: unknown;
+}
+
+/** A row of the queues. */
+export interface QueueRecord {
+  readonly id: number;
+  readonly name: string;
+  readonly createdAt: Date;
+  readonly updatedAt: Date;
+  readonly pausedAt: Date | null;
+  readonly leaseMs: number | null;
+  readonly maxAttempts: number;
+  readonly maxCrashes: number;
+  readonly backoff: unknown;
+  readonly retentionMs: number | null;
+}
+
+const queueName = sql`(select q.name from ${table("queues")} q where q.id = queue_id)`;
+
+/** The columns of a live message, in the order of {@linkcode decodeLive}. The name of the queue is looked up or given. */
+export function liveColumns(queue?: string): Fragment {
+  return sql`id, ${queue === undefined ? queueName : sql`${queue}`},
+  case when state = 'ready' and due_at > ${now} then 'delayed' else state end,
+  priority, ${millis(raw("due_at"))}, ${millis(raw("enqueued_at"))}, token, holder, ${millis(raw("lease_until"))},
+  attempts, crashes, max_attempts, key, ${textOf("headers")}, ${textOf("payload")}, ${textOf("error")}`;
+}
+
+/** Decodes a row of {@linkcode liveColumns}. */
+export function decodeLive(row: readonly unknown[]): LiveRecord {
+  return {
+    id: Number(row[0]),
+    queue: String(row[1]),
+    state: String(row[2]) as MessageState,
+    priority: Number(row[3]),
+    dueAt: date(row[4]),
+    enqueuedAt: date(row[5]),
+    token: Number(row[6]),
+    holder: textOrNull(row[7]),
+    leaseUntil: dateOrNull(row[8]),
+    attempts: Number(row[9]),
+    crashes: Number(row[10]),
+    maxAttempts: Number(row[11]),
+    key: textOrNull(row[12]),
+    headers: (jsonOrNull(row[13]) ?? {}) as Record<string, string>,
+    payload: jsonOrNull(row[14]),
+    error: jsonOrNull(row[15]) as StoredError | null,
+  };
+}
+
+/** The columns of an archived message, in the order of {@linkcode decodeArchived}. */
+export const archivedColumns: Fragment = sql`id, ${queueName}, outcome, priority,
+  ${millis(raw("enqueued_at"))}, ${millis(raw("archived_at"))}, archived_by, processing_ms, reason,
+  attempts, crashes, max_attempts, key, ${textOf("headers")}, ${textOf("payload")}, ${textOf("error")}, ${
+  textOf("result")
+}`;
+
+/** Decodes a row of {@linkcode archivedColumns}. */
+export function decodeArchived(row: readonly unknown[]): ArchivedRecord {
+  const enqueuedAt = date(row[4]);
+  return {
+    id: Number(row[0]),
+    queue: String(row[1]),
+    state: String(row[2]) as MessageState,
+    priority: Number(row[3]),
+    dueAt: enqueuedAt,
+    enqueuedAt,
+    archivedAt: date(row[5]),
+    archivedBy: textOrNull(row[6]),
+    processingMs: row[7] === null ? null : Number(row[7]),
+    reason: textOrNull(row[8]),
+    attempts: Number(row[9]),
+    crashes: Number(row[10]),
+    maxAttempts: Number(row[11]),
+    key: textOrNull(row[12]),
+    headers: (jsonOrNull(row[13]) ?? {}) as Record<string, string>,
+    payload: jsonOrNull(row[14]),
+    error: jsonOrNull(row[15]) as StoredError | null,
+    result: jsonOrNull(row[16]),
+  };
+}
+
+/** The columns of a queue, in the order of {@linkcode decodeQueue}. */
+export const queueColumns: Fragment = sql`id, name, ${millis(raw("created_at"))}, ${millis(raw("updated_at"))},
+  ${millis(raw("paused_at"))}, lease_ms, max_attempts, max_crashes, ${textOf("backoff")}, retention_ms`;
+
+/** Decodes a row of {@linkcode queueColumns}. */
+export function decodeQueue(row: readonly unknown[]): QueueRecord {
+  return {
+    id: Number(row[0]),
+    name: String(row[1]),
+    createdAt: date(row[2]),
+    updatedAt: date(row[3]),
+    pausedAt: dateOrNull(row[4]),
+    leaseMs: row[5] === null ? null : Number(row[5]),
+    maxAttempts: Number(row[6]),
+    maxCrashes: Number(row[7]),
+    backoff: jsonOrNull(row[8]),
+    retentionMs: row[9] === null ? null : Number(row[9]),
+  };
+}
+
+/** A JSON column as its text, so that no client's parser comes in between. */
+function textOf(column: string): Fragment {
+  return sql`cast(${raw(column)} as text)`;
+}
+
+/** The fragments joined by commas: a list of columns or assignments. */
+export function commas(fragments: readonly Fragment[]): Fragment {
+  return join(fragments, ", ");
+}
+
+function date(value: unknown): Date {
+  return new Date(Number(value));
+}
+
+function dateOrNull(value: unknown): Date | null {
+  return value === null ? null : date(value);
+}
+
+function textOrNull(value: unknown): string | null {
+  return value === null ? null : String(value);
+}
+
+function jsonOrNull(value: unknown): unknown {
+  return value === null ? null : decodeJson(String(value));
+}

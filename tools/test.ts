@@ -1,0 +1,159 @@
+/**
+ * Runs the tests: `deno task test`, `test:long`, `test:bun`, `test:node`.
+ *
+ * One PostgreSQL serves all test files of a run. Existing files and folders among the arguments select what runs; all
+ * other arguments go to the runner of the tests.
+ *
+ *   --bun, --node       another runtime than Deno
+ *   --long              only the `*_long_test.ts` files, which otherwise do not run
+ *   --postgres=14       the oldest supported server instead of the newest
+ *
+ * @module
+ */
+import { spawn } from "node:child_process";
+import { chmodSync, existsSync, mkdtempSync, readdirSync, rmSync, statSync } from "node:fs";
+import { availableParallelism, tmpdir } from "node:os";
+import { join, relative } from "node:path";
+import process from "node:process";
+import { fileURLToPath } from "node:url";
+import { type PostgresVersion, startPostgres } from "../tests/support/postgres_server.ts";
+import { guard } from "../tests/support/watchdog.ts";
+
+type Runtime = "deno" | "bun" | "node";
+
+interface Plan {
+  runtime: Runtime;
+  files: string[];
+  /** Flags for the runner of the tests. */
+  flags: string[];
+  postgres: PostgresVersion;
+}
+
+interface Outcome {
+  passed: number;
+  failed: number;
+  exitCode: number;
+}
+
+const ROOT = fileURLToPath(new URL("../", import.meta.url));
+const BUN = "bun@1.4.5";
+const NODE = "node@26";
+
+if (import.meta.main) {
+  process.chdir(ROOT);
+  const outcome = await run(planFrom(process.argv.slice(2)));
+  console.log(`${outcome.passed} passed, ${outcome.failed} failed`);
+  process.exit(outcome.exitCode);
+}
+
+function planFrom(args: readonly string[]): Plan {
+  const own = new Set(["--bun", "--node", "--long", "--postgres=14", "--postgres=18"]);
+  const chosen = args.filter((arg) => !own.has(arg) && isTestPath(arg));
+  const runtime = args.includes("--bun") ? "bun" : args.includes("--node") ? "node" : "deno";
+  const files = (chosen.length > 0 ? chosen : ["tests"]).flatMap(testFilesIn);
+  // A file that is named by itself runs whatever its name says.
+  const isWanted = (file: string) => chosen.includes(file) || runsHere(file, runtime, args.includes("--long"));
+  return {
+    runtime,
+    files: files.filter(isWanted),
+    flags: args.filter((arg) => !own.has(arg) && !chosen.includes(arg)),
+    postgres: args.includes("--postgres=14") ? 14 : 18,
+  };
+}
+
+function isTestPath(arg: string): boolean {
+  return !arg.startsWith("-") && existsSync(arg) && (statSync(arg).isDirectory() || arg.endsWith(".ts"));
+}
+
+function testFilesIn(path: string): string[] {
+  if (!statSync(path).isDirectory()) return [path];
+  const entries = readdirSync(path, { recursive: true, encoding: "utf8" });
+  return entries.filter((entry) => entry.endsWith("_test.ts")).map((entry) => join(path, entry)).sort();
+}
+
+function runsHere(file: string, runtime: Runtime, isLong: boolean): boolean {
+  const isForRuntime = runtime === "deno" || !file.endsWith("_deno_test.ts");
+  return isForRuntime && file.endsWith("_long_test.ts") === isLong;
+}
+
+/** Runs the plan on one server, which is gone when this returns or this process ends. */
+async function run(plan: Plan): Promise<Outcome> {
+  if (plan.files.length === 0) return { passed: 0, failed: 0, exitCode: 0 };
+  const folder = ownTemporaryFolder();
+  try {
+    const given = process.env.PGQRS_TEST_PG_URL;
+    if (given) return await runTests(plan, given);
+    await using server = await startPostgres({ version: plan.postgres });
+    return await runTests(plan, server.dsn());
+  } finally {
+    folder.remove();
+  }
+}
+
+/** Moves the temporary files of this process and its tests into one folder, so that none outlives the run. */
+function ownTemporaryFolder(): { remove(): void } {
+  const folder = mkdtempSync(join(tmpdir(), "pgqrs-"));
+  // Servers that root starts run as nobody, who must be able to walk through it.
+  chmodSync(folder, 0o755);
+  process.env.TMPDIR = folder;
+  const watchdog = guard(folder, join(folder, "no-server-of-its-own"));
+  return {
+    remove() {
+      rmSync(folder, { recursive: true, force: true, maxRetries: 5 });
+      watchdog.dismiss();
+    },
+  };
+}
+
+async function runTests(plan: Plan, postgresUrl: string): Promise<Outcome> {
+  const [program = "", ...args] = command(plan);
+  const jobs = process.env.DENO_JOBS ?? String(Math.min(4, availableParallelism()));
+  const env = { ...process.env, PGQRS_TEST_PG_URL: postgresUrl, DENO_JOBS: jobs };
+  const child = spawn(program, args, { env, stdio: ["ignore", "pipe", "pipe"] });
+  // Ctrl-C and time limits reach this process first; the tests must not run on without their database.
+  const stop = (signal: NodeJS.Signals) => child.kill(signal);
+  process.on("SIGINT", stop).on("SIGTERM", stop);
+  let output = "";
+  child.stdout.on("data", (chunk) => {
+    output += chunk;
+    process.stdout.write(chunk);
+  });
+  child.stderr.on("data", (chunk) => {
+    output += chunk;
+    process.stderr.write(chunk);
+  });
+  const exitCode = await new Promise<number>((done, fail) => {
+    child.once("error", fail);
+    child.once("close", (code) => done(code ?? 1));
+  });
+  process.off("SIGINT", stop).off("SIGTERM", stop);
+  return { ...totals(plan.runtime, output), exitCode };
+}
+
+function command({ runtime, files, flags }: Plan): string[] {
+  const paths = files.map((file) => `./${relative(ROOT, join(ROOT, file))}`);
+  switch (runtime) {
+    case "deno":
+      return [process.execPath, "test", "-A", "--parallel", ...flags, ...paths];
+    case "bun":
+      return ["npx", "-y", BUN, "test", "--timeout=60000", ...flags, ...paths];
+    case "node": {
+      const fixed = ["--test", "--test-force-exit", "--test-reporter=spec", "--import", "./dev/node-hooks.mjs"];
+      const jobs = `--test-concurrency=${Math.min(4, availableParallelism())}`;
+      return ["npx", "-y", NODE, ...fixed, jobs, ...flags, ...paths];
+    }
+  }
+}
+
+/** The numbers of the summary that each runner prints; a run that broke before its summary counts as one failure. */
+function totals(runtime: Runtime, output: string): { passed: number; failed: number } {
+  // deno-lint-ignore no-control-regex -- The escape codes of colours.
+  const plain = output.replace(/\x1b\[[0-9;]*m/g, "");
+  const patterns = {
+    deno: [/\| (\d+) passed/g, /\| (\d+) failed/g],
+    bun: [/^ *(\d+) pass$/gm, /^ *(\d+) fail$/gm],
+    node: [/^ℹ pass (\d+)$/gm, /^ℹ fail (\d+)$/gm],
+  } as const;
+  const [passed, failed] = patterns[runtime].map((pattern) => [...plain.matchAll(pattern)].at(-1)?.[1]);
+  return { passed: Number(passed ?? 0), failed: Number(failed ?? 1) };
+}
