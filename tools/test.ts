@@ -11,7 +11,7 @@
  * @module
  */
 import { spawn } from "node:child_process";
-import { chmodSync, existsSync, mkdtempSync, readdirSync, rmSync, statSync } from "node:fs";
+import { chmodSync, existsSync, mkdtempSync, readdirSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { availableParallelism, tmpdir } from "node:os";
 import { join, relative } from "node:path";
 import process from "node:process";
@@ -82,22 +82,24 @@ async function run(plan: Plan): Promise<Outcome> {
   const folder = ownTemporaryFolder();
   try {
     const given = process.env.PGQRS_TEST_PG_URL;
-    if (given) return await runTests(plan, given);
+    if (given) return await runTests(plan, given, folder.pidFile);
     await using server = await startPostgres({ version: plan.postgres });
-    return await runTests(plan, server.dsn());
+    return await runTests(plan, server.dsn(), folder.pidFile);
   } finally {
     folder.remove();
   }
 }
 
 /** Moves the temporary files of this process and its tests into one folder, so that none outlives the run. */
-function ownTemporaryFolder(): { remove(): void } {
+function ownTemporaryFolder(): { pidFile: string; remove(): void } {
   const folder = mkdtempSync(join(tmpdir(), "pgqrs-"));
   // Servers that root starts run as nobody, who must be able to walk through it.
   chmodSync(folder, 0o755);
   process.env.TMPDIR = folder;
-  const watchdog = guard(folder, join(folder, "no-server-of-its-own"));
+  const pidFile = join(folder, "runner.pid");
+  const watchdog = guard(folder, pidFile);
   return {
+    pidFile,
     remove() {
       rmSync(folder, { recursive: true, force: true, maxRetries: 5 });
       watchdog.dismiss();
@@ -105,13 +107,16 @@ function ownTemporaryFolder(): { remove(): void } {
   };
 }
 
-async function runTests(plan: Plan, postgresUrl: string): Promise<Outcome> {
+async function runTests(plan: Plan, postgresUrl: string, pidFile: string): Promise<Outcome> {
   const [program = "", ...args] = command(plan);
   const jobs = process.env.DENO_JOBS ?? String(Math.min(4, availableParallelism()));
   const env = { ...process.env, PGQRS_TEST_PG_URL: postgresUrl, DENO_JOBS: jobs };
-  const child = spawn(program, args, { env, stdio: ["ignore", "pipe", "pipe"] });
+  const child = spawn(program, args, { env, stdio: ["ignore", "pipe", "pipe"], detached: true });
+  // A process group of its own, because npx does not pass every signal on to what it runs.
+  const group = -(child.pid ?? NaN);
+  writeFileSync(pidFile, String(group));
   // Ctrl-C and time limits reach this process first; the tests must not run on without their database.
-  const stop = (signal: NodeJS.Signals) => child.kill(signal);
+  const stop = (signal: NodeJS.Signals) => child.pid !== undefined && process.kill(group, signal);
   process.on("SIGINT", stop).on("SIGTERM", stop);
   let output = "";
   child.stdout.on("data", (chunk) => {

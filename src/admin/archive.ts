@@ -77,7 +77,7 @@ export class ArchiveAdmin {
   async list<T = unknown>(options: ArchiveQuery & ArchivePageOptions = {}): Promise<Page<ArchivedMessage<T>>> {
     checkOptions("archive.list", options, [...QUERY, ...PAGE_OPTIONS, "offset"]);
     const { offset = 0, cursor } = options;
-    const limit = pageLimit(options.limit);
+    const limit = pageLimit(options.limit, this.#database);
     checkInteger("offset", offset, 0, Number.MAX_SAFE_INTEGER);
     const [archivedAt = 0, id = 0] = parseCursor(cursor, 2) ?? [];
     const after = cursor === undefined ? undefined : { archivedAt, id };

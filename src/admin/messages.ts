@@ -71,7 +71,7 @@ export class MessageAdmin {
   /** Lists live messages in the order of their ids. */
   async list<T = unknown>(options: MessageQuery & PageOptions = {}): Promise<Page<Message<T>>> {
     checkOptions("messages.list", options, [...QUERY, ...PAGE_OPTIONS]);
-    const limit = pageLimit(options.limit);
+    const limit = pageLimit(options.limit, this.#database);
     const [afterId] = parseCursor(options.cursor, 1) ?? [];
     const rows = await this.#database.query(
       listMessages({ ...filterOf(options), afterId }, limit + 1),

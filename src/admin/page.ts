@@ -1,5 +1,5 @@
 /** Lists that are read page by page. */
-import type { CallLimits } from "../database.ts";
+import type { CallLimits, Database } from "../database.ts";
 import { checkInteger } from "../options.ts";
 
 /** A page of a list. */
@@ -12,7 +12,7 @@ export interface Page<T> {
 
 /** Which page of a list is meant. */
 export interface PageOptions extends CallLimits {
-  /** The largest number of items. @default 100 */
+  /** The largest number of items. @default the store's `maxBatchSize` (100) */
   readonly limit?: number;
   /** The `cursor` of the page before. */
   readonly cursor?: string;
@@ -22,9 +22,10 @@ export interface PageOptions extends CallLimits {
 export const PAGE_OPTIONS: readonly string[] = ["cursor", "limit", "signal", "timeoutMs"];
 
 /** Checks the size of a page. @throws {RangeError} */
-export function pageLimit(limit = 100): number {
-  checkInteger("limit", limit, 1, 10_000);
-  return limit;
+export function pageLimit(limit: number | undefined, { settings }: Database): number {
+  const size = limit ?? settings.maxBatchSize;
+  checkInteger("limit", size, 1, 10_000);
+  return size;
 }
 
 /** Reads the numbers of a cursor. @throws {TypeError} */

@@ -132,7 +132,7 @@ export class QueueAdmin {
     const { force = false, ...limits } = options;
     const rows = await this.#database.query(deleteQueue(name, force), { ...limits, isLong: true });
     this.#database.forgetQueue(name);
-    if (rows.length > 0) return;
+    if (rows.some(([id]) => Number(id) > 0)) return;
     await this.#database.queueNamed(name, limits);
     throw new StateError(`Cannot delete queue ${JSON.stringify(name)}: it has live messages; use { force: true }`, {
       from: "in use",

@@ -16,7 +16,7 @@ import type {
 } from "../sql/driver.ts";
 import type { Rendered, RenderedPart } from "../sql/sql.ts";
 import { parsePostgresDsn } from "./postgres_address.ts";
-import { isRetryable } from "./postgres_failure.ts";
+import { assertCommitted, isRetryable } from "./postgres_failure.ts";
 import { closedError, Lane, type Session } from "./postgres_lane.ts";
 import { endWithin, rolledBack, runParts, TransactionClock } from "./transaction.ts";
 
@@ -24,7 +24,7 @@ import { endWithin, rolledBack, runParts, TransactionClock } from "./transaction
 const PIPELINE = 50;
 const RETRY_PAUSE_MS = 10;
 /** How long the end of a transaction may take, whatever was left of its time. */
-const COMMIT_MS = 1_000;
+const COMMIT_MS = 900;
 
 /** Opens a driver for a DSN. Nothing is sent before the first call. */
 export function openPostgres(dsn: string, options: DriverOptions): Driver {
@@ -37,7 +37,8 @@ class PostgresDriver implements Driver {
   readonly dialect = dialect;
   readonly #hot: Lane[];
   readonly #wide: Lane[];
-  readonly #waiting: (() => void)[] = [];
+  /** Who waits for a place, by the connections that would do: a place of the one kind is of no use to the other. */
+  readonly #waiting = new Map<readonly Lane[], (() => void)[]>();
   readonly #timeoutMs: number;
   #isClosed = false;
 
@@ -82,7 +83,7 @@ class PostgresDriver implements Driver {
   async close(): Promise<void> {
     this.#isClosed = true;
     for (const lane of [...this.#hot, ...this.#wide]) lane.close();
-    for (const wake of this.#waiting.splice(0)) wake();
+    for (const waiting of this.#waiting.values()) for (const wake of waiting.splice(0)) wake();
     await Promise.resolve();
   }
 
@@ -96,39 +97,60 @@ class PostgresDriver implements Driver {
       }
     }
     const lane = await this.#pick(name, this.#hot, (lane) => !lane.isReserved && lane.load < PIPELINE, limits);
+    // Whoever waits along with this call for the same reason need not wait until it is answered.
+    this.#wake(this.#hot);
     try {
       return await lane.query(name, part, limits);
     } finally {
-      this.#waiting.shift()?.();
+      lane.load--;
+      this.#wake(this.#hot);
     }
   }
 
   async #reserve(name: string, limits: CallOptions): Promise<Lane> {
-    const lane = await this.#pick(name, this.#wide, (lane) => !lane.isReserved, limits);
-    lane.isReserved = true;
-    return lane;
+    return await this.#pick(name, this.#wide, (lane) => !lane.isReserved, limits, true);
   }
 
   #release(lane: Lane): void {
     lane.isReserved = false;
-    this.#waiting.shift()?.();
+    lane.load--;
+    this.#wake(this.#wide);
   }
 
-  /** The least busy connection that fits, as soon as there is one. */
-  async #pick(name: string, lanes: Lane[], fits: (lane: Lane) => boolean, limits: CallOptions): Promise<Lane> {
+  /** Lets the first in the line look again. */
+  #wake(lanes: readonly Lane[]): void {
+    this.#waiting.get(lanes)?.shift()?.();
+  }
+
+  /**
+   * The least busy connection that fits, as soon as there is one. Its place is taken at once: a thousand calls that are
+   * made together, or while the connection is being opened, must not all find it idle.
+   */
+  async #pick(
+    name: string,
+    lanes: Lane[],
+    fits: (lane: Lane) => boolean,
+    limits: CallOptions,
+    isReserved = false,
+  ): Promise<Lane> {
     for (;;) {
       if (this.#isClosed) throw closedError();
       let best: Lane | undefined;
       for (const lane of lanes) if (fits(lane) && (best === undefined || lane.load < best.load)) best = lane;
-      if (best !== undefined) return best;
-      await this.#turn(name, limits);
+      if (best !== undefined) {
+        best.load++;
+        best.isReserved = isReserved;
+        return best;
+      }
+      await this.#turn(name, lanes, limits);
     }
   }
 
-  async #turn(statement: string, limits: CallOptions): Promise<void> {
+  async #turn(statement: string, lanes: readonly Lane[], limits: CallOptions): Promise<void> {
     let wake = (): void => {};
     const freed = new Promise<void>((resolve) => wake = resolve);
-    this.#waiting.push(wake);
+    const waiting = this.#waiting.get(lanes) ?? [];
+    if (waiting.push(wake) === 1) this.#waiting.set(lanes, waiting);
     try {
       await endWithin(
         freed,
@@ -141,10 +163,10 @@ class PostgresDriver implements Driver {
           }),
       );
     } catch (error) {
-      const index = this.#waiting.indexOf(wake);
+      const index = waiting.indexOf(wake);
       // A wake-up that came together with the deadline belongs to the next one in the line.
-      if (index >= 0) this.#waiting.splice(index, 1);
-      else this.#waiting.shift()?.();
+      if (index >= 0) waiting.splice(index, 1);
+      else this.#wake(lanes);
       throw error;
     }
   }
@@ -170,7 +192,8 @@ async function runTransaction<T>(
     throw rolledBack(error);
   }
   clock.end();
-  await lane.query("commit", COMMIT, { deadline: Math.max(clock.deadline, performance.now() + COMMIT_MS) }, session);
+  const limits = { deadline: Math.max(clock.deadline, performance.now() + COMMIT_MS) };
+  assertCommitted(await lane.query("commit", COMMIT, limits, session));
   return result;
 }
 
@@ -179,7 +202,7 @@ async function rollback(lane: Lane, session: Session): Promise<void> {
   try {
     await lane.query("rollback", ROLLBACK, { deadline: performance.now() + COMMIT_MS }, session);
   } catch {
-    lane.dispose("Transaction could not be rolled back");
+    lane.dispose("Transaction could not be rolled back", session);
   }
 }
 

@@ -15,7 +15,7 @@ import type {
   TransactionLimits,
 } from "../sql/driver.ts";
 import type { Rendered, RenderedPart } from "../sql/sql.ts";
-import { toDatabaseError } from "./postgres_failure.ts";
+import { assertCommitted, toDatabaseError } from "./postgres_failure.ts";
 import { endWithin, rolledBack, runParts, TransactionClock } from "./transaction.ts";
 
 /** What we use of a `postgres` client, a reserved connection or a transaction of it. */
@@ -99,7 +99,7 @@ class PostgresClientDriver implements Driver {
         await send("begin", clock);
         const result = await endWithin(work(new ReservedTransaction(session, clock)), clock);
         clock.end();
-        await send("commit", { deadline: performance.now() + COMMIT_MS });
+        assertCommitted(await send("commit", { deadline: performance.now() + COMMIT_MS }));
         return result;
       } catch (error) {
         if (isCommitInDoubt(error)) throw error;

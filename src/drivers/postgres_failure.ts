@@ -10,6 +10,9 @@ const RETRYABLE: readonly string[] = ["40001", "40P01", "55P03"];
 /** States with which a server that is starting, stopping or full turns a connection away. */
 const TRY_LATER: readonly string[] = ["53300", "57P01", "57P02", "57P03", "57P05"];
 
+/** Codes of a certificate that is refused and of a file of certificates that cannot be read: nobody will change them. */
+const HOPELESS = /CERT|SELF_SIGNED|^UNABLE_TO_|^ERR_(SSL|TLS)_|^E(ACCES|ISDIR|NOENT|PERM)$/;
+
 /** Makes a `DatabaseError` without any value of the statement: details, parameters and the original stay behind. */
 export function toDatabaseError(error: unknown, statement: string): DatabaseError {
   if (error instanceof DatabaseError) return error;
@@ -34,9 +37,24 @@ export function isRetryable(error: unknown): boolean {
   return error instanceof DatabaseError && error.sqlState !== undefined && RETRYABLE.includes(error.sqlState);
 }
 
+/**
+ * Looks at what COMMIT answered: after a failed statement whose error was swallowed, the server rolls back and reports no
+ * error. @throws {DatabaseError} when it did.
+ */
+export function assertCommitted(answer: unknown): void {
+  if ((answer as { readonly command?: unknown }).command !== "ROLLBACK") return;
+  throw new DatabaseError("Transaction was rolled back because a statement in it had failed: nothing was changed", {
+    outcome: "not_applied",
+    reason: "server",
+    statement: "commit",
+    sqlState: "25P02",
+  });
+}
+
 /** Whether another attempt to connect may succeed without anybody changing the configuration. */
 export function isWorthReconnecting(error: unknown): boolean {
   const { code, severity } = fieldsOf(error);
+  if (severity === undefined && HOPELESS.test(code)) return false;
   return severity === undefined || TRY_LATER.includes(code) || code.startsWith("08");
 }
 

@@ -9,8 +9,9 @@ import type { CallOptions, DriverOptions, Row } from "../sql/driver.ts";
 import type { RenderedPart } from "../sql/sql.ts";
 import type { PostgresAddress } from "./postgres_address.ts";
 import { isWorthReconnecting, toDatabaseError } from "./postgres_failure.ts";
-import { endWithin } from "./transaction.ts";
 import { openSocket, requestCancel, TlsRefusedError } from "./postgres_socket.ts";
+import { encodePostgresValue, serializers } from "./postgres_value.ts";
+import { endWithin } from "./transaction.ts";
 
 const FIRST_PAUSE_MS = 20;
 const LONGEST_PAUSE_MS = 1_000;
@@ -21,6 +22,8 @@ const WATCH_MS = 50;
 interface Call {
   readonly statement: string;
   readonly deadline: number;
+  /** Whether the caller has stopped waiting; the server works on it nevertheless. */
+  isAbandoned: boolean;
   readonly reject: (error: DatabaseError) => void;
 }
 
@@ -42,7 +45,9 @@ export class Lane {
   #session: Session | undefined;
   #opening: Promise<Session> | undefined;
   #watch: ReturnType<typeof setInterval> | undefined;
-  #isClosed = false;
+  readonly #closing = new AbortController();
+  /** How many calls have their place here, sent or not. */
+  load = 0;
   /** Set while a transaction or a long statement has this connection for itself. */
   isReserved = false;
 
@@ -51,25 +56,23 @@ export class Lane {
     this.#options = options;
   }
 
-  /** How many calls are under way. */
-  get load(): number {
-    return this.#calls.size;
-  }
-
   /** Opens the connection if need be. Rejects with *not applied*: nothing of the caller has been sent. */
   async open(statement: string, options: CallOptions): Promise<Session> {
     if (this.#session !== undefined) return this.#session;
     this.#opening ??= this.#connect().finally(() => this.#opening = undefined);
-    const session = this.#opening;
+    const closing = this.#closing.signal;
+    const signal = options.signal === undefined ? closing : AbortSignal.any([options.signal, closing]);
     return await endWithin(
-      session,
-      options,
+      this.#opening,
+      { deadline: options.deadline, signal },
       (reason) =>
-        new DatabaseError(`Cannot ${statement}: no connection to the database in time; nothing was changed`, {
-          outcome: "not_applied",
-          reason,
-          statement,
-        }),
+        closing.aborted
+          ? closedError()
+          : new DatabaseError(`Cannot ${statement}: no connection to the database in time; nothing was changed`, {
+            outcome: "not_applied",
+            reason,
+            statement,
+          }),
     );
   }
 
@@ -99,11 +102,12 @@ export class Lane {
     session: Session,
   ): Promise<readonly Record<string, unknown>[]> {
     this.#assertCurrent(session, "run a statement");
+    const encoded = values.map(encodePostgresValue) as never[];
     return await this.#send(
       session,
       undefined,
       options,
-      () => session.client.unsafe(text, [...values] as never[]) as unknown as Promise<Record<string, unknown>[]>,
+      () => session.client.unsafe(text, encoded) as unknown as Promise<Record<string, unknown>[]>,
     );
   }
 
@@ -117,9 +121,10 @@ export class Lane {
   }
 
   /** Gives the connection up: whatever is under way ends as *unknown*, and the next call opens a new one. */
-  dispose(why: string): void {
-    const session = this.#session;
+  dispose(why: string, session: Session | undefined = this.#session): void {
+    if (session !== this.#session) return;
     this.#session = undefined;
+    const isIdle = this.#calls.size === 0;
     for (const call of this.#calls) {
       call.reject(
         new DatabaseError(`${why} during ${call.statement}: it may or may not have been applied`, {
@@ -132,12 +137,17 @@ export class Lane {
     this.#calls.clear();
     clearInterval(this.#watch);
     this.#watch = undefined;
-    if (session !== undefined) discard(session);
+    if (session === undefined) return;
+    // The server would go on with what nobody waits for, and might hold locks meanwhile.
+    if (!isIdle && !session.socket.destroyed) {
+      requestCancel(this.#address, session.pid, session.secret).catch(() => {});
+    }
+    discard(session);
   }
 
   /** Closes the connection for good. */
   close(): void {
-    this.#isClosed = true;
+    this.#closing.abort();
     this.dispose("Store was closed");
   }
 
@@ -146,27 +156,30 @@ export class Lane {
     for (let pause = FIRST_PAUSE_MS;; pause = Math.min(pause * 2, LONGEST_PAUSE_MS)) {
       try {
         const session = await this.#attempt(giveUpAt - performance.now());
-        if (this.#isClosed) {
+        if (this.#closing.signal.aborted) {
           discard(session);
           throw closedError();
         }
         return this.#session = session;
       } catch (error) {
-        if (this.#isClosed) throw closedError();
+        if (this.#closing.signal.aborted) throw closedError();
         const next = pause * (0.5 + Math.random() / 2);
         if (error instanceof TlsRefusedError || !isWorthReconnecting(error) || performance.now() + next > giveUpAt) {
           throw connectError(error);
         }
-        await new Promise((resolve) => setTimeout(resolve, next));
-        if (this.#isClosed) throw closedError();
+        await waitUnless(next, this.#closing.signal);
+        if (this.#closing.signal.aborted) throw closedError();
       }
     }
   }
 
   async #attempt(timeoutMs: number): Promise<Session> {
-    const socket = await openSocket(this.#address, Math.max(timeoutMs, 1));
+    const closing = this.#closing.signal;
+    const socket = await openSocket(this.#address, Math.max(timeoutMs, 1), closing);
     const client = this.#client(socket);
-    const timer = setTimeout(() => socket.destroy(), Math.max(timeoutMs, 1));
+    const giveUp = (): void => void socket.destroy();
+    const timer = setTimeout(giveUp, Math.max(timeoutMs, 1));
+    closing.addEventListener("abort", giveUp);
     // The client reconnects by itself when a connection ends before its first answer: that socket is not given twice.
     const lost = new Promise<never>((_, reject) =>
       socket.once("close", () => reject(new Error("Connection closed by the server")))
@@ -188,6 +201,7 @@ export class Lane {
       throw error;
     } finally {
       clearTimeout(timer);
+      closing.removeEventListener("abort", giveUp);
     }
   }
 
@@ -209,6 +223,7 @@ export class Lane {
       keep_alive: Math.max(1, Math.ceil(this.#options.keepAliveMs / 1_000)),
       fetch_types: false,
       prepare: true,
+      types: serializers,
       connection: { application_name: applicationName },
       onnotice: ({ severity, message }: { severity?: string; message?: string }) =>
         this.#options.onNotice(`${severity ?? "NOTICE"}: ${message ?? ""}`),
@@ -229,11 +244,8 @@ export class Lane {
   ): Promise<T> {
     return new Promise<T>((resolve, reject) => {
       const deadline = options.deadline ?? performance.now() + this.#options.timeoutMs;
-      const call: Call = { statement: statement ?? "a statement of the caller", deadline, reject };
-      const abort = (): void => {
-        this.#calls.delete(call);
-        reject(abortedError(call.statement));
-      };
+      const call: Call = { statement: statement ?? "a statement of the caller", deadline, isAbandoned: false, reject };
+      const abort = (): void => this.#abandon(call);
       const done = (): void => {
         this.#calls.delete(call);
         options.signal?.removeEventListener("abort", abort);
@@ -252,6 +264,17 @@ export class Lane {
     });
   }
 
+  /**
+   * Ends a call whose caller stopped waiting. The server goes on with it, and others may wait behind it; once nobody waits
+   * any more the connection is given up, so that no later call has to stand behind it.
+   */
+  #abandon(call: Call): void {
+    call.isAbandoned = true;
+    call.reject(abortedError(call.statement));
+    for (const other of this.#calls) if (!other.isAbandoned) return;
+    this.dispose("Connection was given up");
+  }
+
   #checkDeadlines(): void {
     if (this.#calls.size === 0) {
       clearInterval(this.#watch);
@@ -261,7 +284,6 @@ export class Lane {
     const time = performance.now();
     for (const call of this.#calls) {
       if (call.deadline > time) continue;
-      this.#calls.delete(call);
       call.reject(
         new DatabaseError(`No answer to ${call.statement} in time: it may or may not have been applied`, {
           outcome: "unknown",
@@ -269,10 +291,7 @@ export class Lane {
           statement: call.statement,
         }),
       );
-      const session = this.#session;
       this.dispose("Connection was given up because another call on it got no answer");
-      // The server would go on with what nobody waits for, and might hold locks meanwhile.
-      if (session !== undefined) requestCancel(this.#address, session.pid, session.secret).catch(() => {});
       return;
     }
   }
@@ -305,6 +324,19 @@ function connectError(error: unknown): DatabaseError {
     reason: code !== undefined && code.startsWith("28") ? "permission" : "connection",
     statement: "connect",
     ...(isServer && code !== undefined ? { sqlState: code } : {}),
+  });
+}
+
+/** Waits, or less when the signal is aborted. */
+function waitUnless(ms: number, signal: AbortSignal): Promise<void> {
+  return new Promise((resolve) => {
+    const done = (): void => {
+      clearTimeout(timer);
+      signal.removeEventListener("abort", done);
+      resolve();
+    };
+    const timer = setTimeout(done, ms);
+    signal.addEventListener("abort", done);
   });
 }
 

@@ -9,17 +9,20 @@ import { connect as connectTcp, isIP, type Socket } from "node:net";
 import { connect as connectTls } from "node:tls";
 import type { PostgresAddress } from "./postgres_address.ts";
 
+const CANCEL_MS = 1_000;
 const SSL_REQUEST = Uint8Array.of(0, 0, 0, 8, 4, 210, 22, 47);
 
 /** Opens the socket or rejects within `timeoutMs`. */
-export async function openSocket(address: PostgresAddress, timeoutMs: number): Promise<Socket> {
+export async function openSocket(address: PostgresAddress, timeoutMs: number, signal?: AbortSignal): Promise<Socket> {
   const plain = address.host.startsWith("/")
     ? connectTcp({ path: `${address.host}/.s.PGSQL.${address.port}` })
     : connectTcp({ host: address.host, port: address.port });
   // A socket without a listener ends the process when it fails; whoever waits for it hears of it by rejection.
   plain.on("error", () => {});
   let current = plain;
-  const timer = setTimeout(() => current.destroy(new Error("Cannot connect: no answer in time")), timeoutMs);
+  const giveUp = (): void => void current.destroy(new Error("Cannot connect: no answer in time"));
+  const timer = setTimeout(giveUp, timeoutMs);
+  signal?.addEventListener("abort", giveUp);
   try {
     await event(plain, "connect");
     plain.setNoDelay(true);
@@ -38,12 +41,16 @@ export async function openSocket(address: PostgresAddress, timeoutMs: number): P
     throw error;
   } finally {
     clearTimeout(timer);
+    signal?.removeEventListener("abort", giveUp);
   }
 }
 
 /** Asks the server to stop what the session does; nobody answers, and nothing depends on it. */
 export async function requestCancel(address: PostgresAddress, pid: number, secret: number): Promise<void> {
-  const socket = await openSocket(address, 1_000);
+  const socket = await openSocket(address, CANCEL_MS);
+  // The server closes it; a server that is out of reach never does, and the process could not end.
+  const timer = setTimeout(() => socket.destroy(), CANCEL_MS);
+  socket.once("close", () => clearTimeout(timer));
   const request = new DataView(new ArrayBuffer(16));
   [16, 80877102, pid, secret].forEach((value, i) => request.setUint32(i * 4, value >>> 0));
   socket.end(new Uint8Array(request.buffer));

@@ -313,7 +313,7 @@ export function endMessages(
         sql`with held as materialized (
   select id from ${table("messages")} where id ${oneOf(ids)} order by id for update
 ), gone as (
-  delete from ${table("messages")} where id in (select id from held) returning *
+  delete from ${table("messages")} where id = any (array(select id from held)) returning *
 )
 insert into ${table("archive")} (${target})
 select ${carried}, ${outcome}, ${reason}, ${now}, ${by}, trunc(extract(epoch from ${now} - leased_at) * 1000)::bigint,
@@ -338,7 +338,7 @@ export function deleteMessages(ids: readonly number[]): Statement {
         sql`with held as materialized (
   select id from ${table("messages")} where id ${oneOf(ids)} order by id for update
 )
-delete from ${table("messages")} where id in (select id from held) returning id`,
+delete from ${table("messages")} where id = any (array(select id from held)) returning id`,
       sqlite: () => sql`delete from ${table("messages")} where id ${oneOf(ids)} returning id`,
     }),
   );
@@ -380,7 +380,7 @@ export function releaseHeld(worker: string): Statement {
         sql`with held as materialized (
   select id from ${table("messages")} where ${held} order by id for update
 )
-update ${table("messages")} set ${change} where id in (select id from held) returning id`,
+update ${table("messages")} set ${change} where id = any (array(select id from held)) returning id`,
       sqlite: () => sql`update ${table("messages")} set ${change} where ${held} returning id`,
     }),
   );

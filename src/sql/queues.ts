@@ -59,8 +59,8 @@ export function updateQueue(name: string, settings: QueueSettings): Statement {
 }
 
 /**
- * Deletes a queue with all that belongs to it; without `isForced` only one without live messages. Rows: the queue's id, or
- * none; whether it is in use is for {@linkcode findQueue} to say.
+ * Deletes a queue with all that belongs to it; without `isForced` only one without live messages. One row has the queue's id
+ * if it was deleted.
  */
 export function deleteQueue(name: string, isForced: boolean): Statement {
   const queue = idOfQueue(name);
@@ -69,7 +69,9 @@ export function deleteQueue(name: string, isForced: boolean): Statement {
   return statement(
     "deleteQueue",
     perDialect({
-      postgres: () =>
+      postgres: () => [
+        // Waits for those who are enqueuing to this queue, and only for them.
+        sql`select pg_advisory_xact_lock(hashtextextended('pgqrs:queue:' || ${name}, 0))`,
         sql`with target as materialized (
   select id from ${table("queues")} where name = ${name} and ${condition} for update
 ), held as materialized (
@@ -82,6 +84,7 @@ export function deleteQueue(name: string, isForced: boolean): Statement {
   delete from ${table("keys")} where queue_id in (select id from target)
 )
 delete from ${table("queues")} where id in (select id from target) returning id`,
+      ],
       sqlite: () => [
         sql`delete from ${table("keys")} where queue_id = ${queue} and ${condition}`,
         sql`delete from ${table("archive")} where queue_id = ${queue} and ${condition}`,

@@ -10,7 +10,18 @@ import { Buffer } from "node:buffer";
 import { randomUUID } from "node:crypto";
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
 import type { AddressInfo } from "node:net";
-import { DatabaseSync, type SQLInputValue, type SQLOutputValue } from "node:sqlite";
+import { DatabaseSync, type SQLOutputValue, type StatementSync } from "node:sqlite";
+import {
+  type BatchOutcome,
+  type Condition,
+  decode,
+  encode,
+  type HranaError,
+  type Pipeline,
+  type Request,
+  type Statement,
+  type StatementResult,
+} from "./hrana_protocol.ts";
 
 /** How to start a server. */
 export interface HranaOptions {
@@ -50,60 +61,9 @@ export interface HranaServer {
   close(): Promise<void>;
 }
 
-type Value =
-  | { type: "null" }
-  | { type: "integer"; value: string }
-  | { type: "float"; value: number }
-  | { type: "text"; value: string }
-  | { type: "blob"; base64: string };
-
-interface Statement {
-  sql?: string | null;
-  sql_id?: number | null;
-  args?: Value[];
-  named_args?: { name: string; value: Value }[];
-}
-
-interface StatementResult {
-  cols: { name: string; decltype: string | null }[];
-  rows: Value[][];
-  affected_row_count: number;
-  last_insert_rowid: string;
-}
-
-type Condition =
-  | { type: "ok" | "error"; step: number }
-  | { type: "not"; cond: Condition }
-  | { type: "and" | "or"; conds: Condition[] }
-  | { type: "is_autocommit" };
-
-type Request =
-  | { type: "execute"; stmt: Statement }
-  | { type: "batch"; batch: { steps: { condition?: Condition | null; stmt: Statement }[] } }
-  | { type: "sequence"; sql?: string | null; sql_id?: number | null }
-  | { type: "store_sql"; sql_id: number; sql: string }
-  | { type: "close_sql"; sql_id: number }
-  | { type: "get_autocommit" }
-  | { type: "close" };
-
-interface Pipeline {
-  baton: string | null;
-  requests: Request[];
-}
-
-interface HranaError {
-  message: string;
-  code: string;
-}
-
 interface PlannedFault {
   fault: HranaFault;
   matching: RegExp | undefined;
-}
-
-interface BatchOutcome {
-  step_results: (StatementResult | null)[];
-  step_errors: (HranaError | null)[];
 }
 
 const SQLITE_BUSY = 5;
@@ -273,8 +233,7 @@ class Stream {
         throw new Error("SQL string contains more than one statement");
       }
       prepared.setReadBigInts(true);
-      // As lists, because two columns may have the same name.
-      prepared.setReturnArrays(true);
+      returnLists(prepared);
       const columns = prepared.columns();
       const before = this.#count("total_changes()");
       const named = Object.fromEntries((statement.named_args ?? []).map(({ name, value }) => [name, decode(value)]));
@@ -358,6 +317,15 @@ class Stream {
   }
 }
 
+/**
+ * Makes rows lists, because two columns may have the same name.
+ *
+ * Declared here because the types of `node:sqlite` that Deno brings along are older than its implementation.
+ */
+function returnLists(statement: StatementSync & { setReturnArrays?(isEnabled: boolean): void }): void {
+  statement.setReturnArrays?.(true);
+}
+
 /** SQL without the spaces, semicolons and comments that it begins with; nothing if it is only these. */
 function withoutComments(text: string): string {
   return text.replace(/^(?:[\s;]|--.*(?:\n|$)|\/\*[^]*?\*\/)+/, "");
@@ -376,27 +344,6 @@ function toHranaError(error: unknown): HranaError {
 function errorCode(error: unknown): number | undefined {
   const isCoded = error instanceof Error && "errcode" in error && typeof error.errcode === "number";
   return isCoded ? error.errcode as number : undefined;
-}
-
-function decode(value: Value): SQLInputValue {
-  switch (value.type) {
-    case "null":
-      return null;
-    case "integer":
-      return BigInt(value.value);
-    case "blob":
-      return Buffer.from(value.base64, "base64");
-    default:
-      return value.value;
-  }
-}
-
-function encode(value: SQLOutputValue): Value {
-  if (value === null) return { type: "null" };
-  if (typeof value === "bigint") return { type: "integer", value: String(value) };
-  if (typeof value === "number") return { type: "float", value };
-  if (typeof value === "string") return { type: "text", value };
-  return { type: "blob", base64: Buffer.from(value).toString("base64") };
 }
 
 async function textOf(request: IncomingMessage): Promise<string> {

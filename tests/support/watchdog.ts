@@ -19,7 +19,7 @@ export interface Watchdog {
  * whatever the manner of death, the shell reads the end of the file, ends the server and removes the folder.
  *
  * @param folder is removed with everything in it.
- * @param pidFile names the file in which the server keeps its process id while it runs.
+ * @param pidFile names the file in which the server keeps its process id while it runs; a negative one is a group.
  */
 export function guard(folder: string, pidFile: string): Watchdog {
   const child = spawn("/bin/sh", ["-c", SCRIPT, "watchdog", folder, pidFile], {
@@ -53,12 +53,12 @@ const SCRIPT = `
 trap '' INT TERM HUP
 read -r word && [ "$word" = done ] && exit 0
 pid=$(head -n 1 "$2" 2>/dev/null)
-if [ -n "$pid" ] && kill -QUIT "$pid" 2>/dev/null; then
+if [ -n "$pid" ] && kill -s QUIT -- "$pid" 2>/dev/null; then
   for _ in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20; do
-    kill -0 "$pid" 2>/dev/null || break
+    kill -s 0 -- "$pid" 2>/dev/null || break
     sleep 0.1
   done
-  kill -KILL "$pid" 2>/dev/null
+  kill -s KILL -- "$pid" 2>/dev/null
 fi
 rm -rf "$1"
 `;

@@ -13,8 +13,6 @@ const PINNED = raw(`set search_path = pg_catalog, pg_temp
 set plan_cache_mode = force_generic_plan
 set enable_seqscan = off
 set enable_bitmapscan = off
-set enable_hashjoin = off
-set enable_mergejoin = off
 set enable_sort = off
 set jit = off`);
 
@@ -104,8 +102,13 @@ end
 $pgqrs$`;
 }
 
-/** Whose lease is the caller's: the token of the delivery, or (by id alone) the caller as the holder of the current one. */
-const FENCE = raw("m.state = 'leased' and m.holder = p_holder and m.token = coalesce(i.token, m.token)");
+/**
+ * The row of an item, if the lease is the caller's: by the token of the delivery, or (by id alone) by the caller as the
+ * holder of the current one. Only a leased row has a holder; a condition on the state would offer the planner the index of
+ * all leases, and an equality of the ids would offer it the whole of the primary key: both read every row when the plan was
+ * made on a small table. In this form a row can be reached by its id alone.
+ */
+const FENCE = raw("m.id = any (array[i.id]) and m.holder = p_holder and m.token = coalesce(i.token, m.token)");
 
 function settling(): Fragment[] {
   // The items come in ascending order of id, and the nested loop that the settings leave locks the rows in that order.
@@ -123,7 +126,7 @@ begin
   with gone as (
     delete from ${table("messages")} m
     using json_to_recordset(p_items) as i(id bigint, token bigint, reason text, result json)
-    where m.id = i.id and ${FENCE}
+    where ${FENCE}
     returning m.*, i.reason, i.result
   )
   insert into ${table("archive")} (
@@ -142,7 +145,7 @@ begin
   return query
   delete from ${table("messages")} m
   using json_to_recordset(p_items) as i(id bigint, token bigint)
-  where m.id = i.id and ${FENCE}
+  where ${FENCE}
   returning m.id;
 end
 $pgqrs$`,
@@ -160,7 +163,7 @@ begin
   set state = 'ready', due_at = v_now + i.delay_ms * interval '1 millisecond', token = m.token + 1,
     holder = null, leased_at = null, lease_until = null
   from json_to_recordset(p_items) as i(id bigint, token bigint, delay_ms bigint)
-  where m.id = i.id and ${FENCE}
+  where ${FENCE}
   returning m.id;
 end
 $pgqrs$`,
@@ -176,7 +179,7 @@ begin
   update ${table("messages")} m
   set lease_until = greatest(m.lease_until, ${NOW} + i.lease_ms * interval '1 millisecond')
   from json_to_recordset(p_items) as i(id bigint, token bigint, lease_ms bigint)
-  where m.id = i.id and ${FENCE}
+  where ${FENCE}
   returning m.id;
 end
 $pgqrs$`,
@@ -188,18 +191,17 @@ ${PINNED}
 as $pgqrs$
 declare
   v_now timestamptz := ${NOW};
-  v_held bigint[];
 begin
   -- Locked first, in ascending order, because two statements follow and each takes a part of the rows.
-  v_held := array(
-    select m.id from json_to_recordset(p_items) as i(id bigint, token bigint)
-    join ${table("messages")} m on m.id = i.id and ${FENCE}
-    for update of m
-  );
+  perform m.id
+  from json_to_recordset(p_items) as i(id bigint, token bigint)
+  join ${table("messages")} m on ${FENCE}
+  for update of m;
+  return query
   with gone as (
     delete from ${table("messages")} m
-    using json_to_recordset(p_items) as i(id bigint, error json, is_final integer)
-    where m.id = i.id and m.id = any (v_held) and (m.attempts + 1 >= m.max_attempts or i.is_final = 1)
+    using json_to_recordset(p_items) as i(id bigint, token bigint, error json, is_final integer)
+    where ${FENCE} and (m.attempts + 1 >= m.max_attempts or i.is_final = 1)
     returning m.*, i.error as last_error
   )
   insert into ${table("archive")} (
@@ -208,13 +210,15 @@ begin
   select ${CARRIED_OF_GONE}, 'failed',
     case when g.attempts + 1 >= g.max_attempts then 'attempts' else 'not_retryable' end,
     v_now, p_by, ${PROCESSING}, g.attempts + 1, g.crashes, g.last_error
-  from gone g;
+  from gone g
+  returning id;
+  return query
   update ${table("messages")} m
   set state = 'ready', due_at = v_now + i.delay_ms * interval '1 millisecond', token = m.token + 1,
     attempts = m.attempts + 1, error = i.error, holder = null, leased_at = null, lease_until = null
-  from json_to_recordset(p_items) as i(id bigint, error json, delay_ms bigint)
-  where m.id = i.id and m.id = any (v_held);
-  return query select unnest(v_held);
+  from json_to_recordset(p_items) as i(id bigint, token bigint, error json, delay_ms bigint, is_final integer)
+  where ${FENCE} and m.attempts + 1 < m.max_attempts and i.is_final = 0
+  returning m.id;
 end
 $pgqrs$`,
   ];
@@ -236,6 +240,8 @@ declare
   v_id bigint;
   v_why text;
 begin
+  -- Shared among those who enqueue, against whoever deletes the queue: a message cannot slip into one that is going away.
+  perform pg_advisory_xact_lock_shared(hashtextextended('pgqrs:queue:' || p_queue, 0));
   select * into v_queue from ${table("queues")} q where q.name = p_queue;
   if not found then
     return;

@@ -1,0 +1,92 @@
+/** Runs the examples for real, on SQLite and where it matters on Postgres. */
+import { assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
+import { test } from "node:test";
+import { connect } from "@pgqrs/pgqrs";
+import { monitor } from "../examples/monitor.ts";
+import { freshPostgres, memory, type TestDatabase } from "./support/databases.ts";
+import { startProcess } from "./support/processes.ts";
+
+/** The output of an example that is expected to succeed. */
+async function runExample(name: string, dsn: string): Promise<string> {
+  await using child = startProcess(new URL(`../examples/${name}.ts`, import.meta.url), { args: [dsn] });
+  const { code } = await child.exited;
+  assertEquals({ code, stderr: child.stderr }, { code: 0, stderr: "" }, child.stdout);
+  return child.stdout;
+}
+
+const databases: readonly (readonly [string, () => Promise<TestDatabase> | TestDatabase])[] = [
+  ["SQLite", () => memory],
+  ["Postgres", freshPostgres],
+];
+
+for (const [backend, open] of databases) {
+  test(`examples/basic_usage.ts goes the whole way of a message on ${backend}`, async () => {
+    const database = await open();
+    try {
+      const lines = await runExample("basic_usage", database.dsn);
+      assertStringIncludes(lines, 'Sending "Welcome!" to ada@example.com');
+      assertStringIncludes(lines, 'Attempt 2 after "mailbox is full"');
+      assertStringIncludes(lines, "email_queue: 0 ready, 0 delayed, 0 leased, 2 succeeded, 0 failed");
+      assertStringIncludes(lines, "task_queue: 3 ready, 0 delayed, 0 leased, 0 succeeded, 0 failed");
+      assertMatch(lines, /^2 by mailer in \d+ ms$/m);
+    } finally {
+      await database.close();
+    }
+  });
+
+  test(`examples/transaction.ts stores an order and its message together on ${backend}`, async () => {
+    const database = await open();
+    try {
+      assertEquals((await runExample("transaction", database.dsn)).trim().split("\n"), [
+        "Order 2 was rolled back: the card was declined",
+        "Messages that wait: 1",
+        "Order 1 is invoiced",
+      ]);
+    } finally {
+      await database.close();
+    }
+  });
+}
+
+test("monitor() answers /health, /queues and /metrics, and 404 to all else", async () => {
+  await using store = await connect(memory.dsn);
+  await store.admin.install();
+  await store.admin.createQueue('mail "urgent"');
+  await store.producer('mail "urgent"').enqueueMany([1, 2], { each: (n) => ({ delayMs: n === 2 ? 60_000 : 0 }) });
+  const handle = monitor(store);
+  const get = async (path: string) => await handle(new Request(`http://localhost${path}`));
+
+  const health = await get("/health");
+  assertEquals(health.status, 200);
+  assertEquals((await health.json()).status, "up");
+  const [queue] = await (await get("/queues")).json();
+  assertEquals({ ready: queue.ready, delayed: queue.delayed }, { ready: 1, delayed: 1 });
+  const text = await (await get("/metrics")).text();
+  assertStringIncludes(text, 'pgqrs_messages{queue="mail \\"urgent\\"",state="ready"} 1\n');
+  assertStringIncludes(text, 'pgqrs_messages{queue="mail \\"urgent\\"",state="delayed"} 1\n');
+  assertMatch(text, /^pgqrs_oldest_ready_seconds\{[^}]*\} [\d.]+$/m);
+  assertEquals((await get("/else")).status, 404);
+});
+
+test("monitor() answers 503 without a secret when the database is down", async () => {
+  await using store = await connect("postgres://me:hush@127.0.0.1:1/none", { connectTimeoutMs: 50 });
+  const response = await monitor(store)(new Request("http://localhost/health"));
+  const body = await response.text();
+  assertEquals(response.status, 503);
+  assertMatch(body, /^\{"status":"down","reason":"Cannot connect to the database: [^"]*"\}$/);
+  assertEquals(body.includes("hush"), false);
+});
+
+test("examples/monitor.ts serves over HTTP", async () => {
+  const file = new URL("../examples/monitor.ts", import.meta.url);
+  await using child = startProcess(file, { args: [memory.dsn, "0"] });
+  const url = await child.waitFor("/health");
+  const health = await fetch(url);
+  assertEquals([health.status, (await health.json()).status], [200, "up"]);
+  const other = await fetch(new URL("/%", url));
+  assertEquals(other.status, 404);
+  await other.body?.cancel();
+  const again = await fetch(url);
+  assertEquals(again.status, 200);
+  await again.body?.cancel();
+});
