@@ -177,7 +177,7 @@ export class Producer<T = unknown> {
   }
 
   async #encode(payload: T, options: MessageOptions, what: string): Promise<Encoded> {
-    const checked = this.#queue.schema === undefined ? payload : await checkPayload(this.#queue, payload);
+    const checked = this.#queue.schema === undefined ? payload : await checkPayload(this.#queue, payload, what);
     const text = this.#text(checked, what);
     const { item, atMs, headers } = encodeOptions(options);
     if (item.key === undefined) return { text, item, atMs, headers };
@@ -219,7 +219,7 @@ export class Producer<T = unknown> {
     return { index: Number(row[0]) - 1, id: Number(row[1]), reason: Number(row[2]) === 1 ? "taken" : "payload" };
   }
 
-  #toMessage({ text, item, atMs, headers }: Encoded, { id, at, found }: Enqueued): Message<T> {
+  #toMessage({ text, item, atMs, headers }: Encoded, { id, at, maxAttempts, found }: Enqueued): Message<T> {
     const dueAt = found?.dueAt ?? atMs ?? at + (item.delay_ms ?? 0);
     const state: MessageState = found?.state ?? (dueAt > at ? "delayed" : "ready");
     return {
@@ -231,7 +231,7 @@ export class Producer<T = unknown> {
       key: item.key ?? null,
       headers,
       attempts: found?.attempts ?? 0,
-      maxAttempts: found?.maxAttempts ?? item.max_attempts ?? this.#database.settings.maxAttempts,
+      maxAttempts: found?.maxAttempts ?? maxAttempts ?? item.max_attempts ?? this.#database.settings.maxAttempts,
       crashes: 0,
       enqueuedAt: new Date(found?.enqueuedAt ?? at),
       visibleAt: new Date(dueAt),

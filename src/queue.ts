@@ -85,11 +85,11 @@ export function resolveQueue<T>(given: Queue<T> | string): Queue<T> {
 }
 
 /** The payload as the schema of the queue gives it back. @throws {TypeError} naming the places that do not fit. */
-export async function checkPayload<T>({ name, schema }: Queue<T>, payload: T): Promise<T> {
+export async function checkPayload<T>({ name, schema }: Queue<T>, payload: T, what: string): Promise<T> {
   if (schema === undefined) return payload;
   const result = await schema["~standard"].validate(payload);
   if (result.issues === undefined) return result.value;
-  const places = [...new Set(result.issues.map(({ path = [] }) => ["payload", ...path.map(segmentOf)].join(".")))];
+  const places = [...new Set(result.issues.map(({ path = [] }) => [what, ...path.map(segmentOf)].join(".")))];
   throw new TypeError(`Cannot enqueue to "${name}": ${places.slice(0, 5).join(", ")} does not fit the queue's schema`);
 }
 

@@ -4,7 +4,7 @@
  * Several parts travel as one `batch` in write mode: one request, one transaction. Only a caller's own transaction is
  * interactive.
  */
-import { DatabaseError, type Outcome } from "../errors.ts";
+import { ConfigError, DatabaseError, type Outcome } from "../errors.ts";
 import { sqlite as dialect } from "../sql/dialect.ts";
 import type {
   CallOptions,
@@ -17,7 +17,7 @@ import type {
 import type { Rendered, RenderedPart } from "../sql/sql.ts";
 import { isBusy, toDatabaseError } from "./sqlite_failure.ts";
 import { encodeCallerValue } from "./sqlite_value.ts";
-import { endWithin, rolledBack, runParts, TransactionClock } from "./transaction.ts";
+import { CALLERS, endWithin, rolledBack, runParts, TransactionClock } from "./transaction.ts";
 
 /** What we use of a result of a libSQL client. */
 export interface LibsqlResult {
@@ -58,8 +58,25 @@ const COMMIT_MS = 1_000;
 /** Opens a driver for a `libsql:`, `turso:`, `http:` or `https:` DSN. */
 export async function openLibsql(dsn: string, options: DriverOptions): Promise<Driver> {
   const { createClient } = await import("@libsql/client/web");
-  const client = createClient({ url: dsn.replace(/^turso:/, "libsql:"), intMode: "number" });
-  return new LibsqlDriver(client as unknown as LibsqlClient, options, true);
+  try {
+    const client = createClient({ url: dsn.replace(/^turso:/, "libsql:"), intMode: "number", fetch: sendOnce });
+    return new LibsqlDriver(client as unknown as LibsqlClient, options, true);
+  } catch (error) {
+    // The message of the client repeats the DSN with the token in it.
+    const { code } = error as { code?: unknown };
+    throw new ConfigError(`Cannot use the libSQL DSN: ${typeof code === "string" ? code : "it is not a URL"}`);
+  }
+}
+
+/**
+ * Sends a request one time. Deno's `fetch` sends a POST again when the connection was reset, by which a batch that had been
+ * applied would be applied twice; it cannot repeat a body that is a stream.
+ */
+async function sendOnce(request: Request): Promise<Response> {
+  const { method, headers, url, signal } = request;
+  const body = new Blob([await request.text()]).stream();
+  const init: RequestInit & { readonly duplex: "half" } = { method, headers, signal, body, duplex: "half" };
+  return await fetch(url, init);
 }
 
 /** Makes a driver of a client that the caller made and goes on owning. */
@@ -91,7 +108,16 @@ class LibsqlDriver implements Driver {
 
   async transaction<T>(work: (tx: TransactionConnection) => Promise<T>, limits: TransactionLimits): Promise<T> {
     const clock = new TransactionClock(limits);
-    const tx = await this.#whileBusy("begin a transaction", clock, () => this.#client.transaction("write"));
+    let isWanted = true;
+    const tx = await this.#whileBusy("begin a transaction", clock, async () => {
+      const begun = await this.#client.transaction("write");
+      // One that comes too late would keep the write lock until the server gives its stream up.
+      if (!isWanted) begun.close();
+      return begun;
+    }).catch((error) => {
+      isWanted = false;
+      throw rolledBack(error);
+    });
     try {
       let result: T;
       try {
@@ -160,7 +186,9 @@ class RemoteTransaction implements TransactionConnection {
 
   async run(text: string, values: readonly unknown[]): Promise<readonly Record<string, unknown>[]> {
     this.#clock.assertOpen();
-    const answer = this.#tx.execute({ sql: text, args: values.map(encodeCallerValue) as never[] });
+    const answer = this.#tx.execute({ sql: text, args: values.map(encodeCallerValue) as never[] }).catch((error) => {
+      throw toFailure(error, CALLERS);
+    });
     const { rows, columns } = await endWithin(answer, this.#clock.within({}));
     return rows.map((row) => {
       const values = row as Record<number, unknown>;

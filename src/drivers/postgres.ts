@@ -33,12 +33,18 @@ export function openPostgres(dsn: string, options: DriverOptions): Driver {
   return new PostgresDriver((): Lane => new Lane(address, { ...options, pooler }), options);
 }
 
+/** Who waits for a place on a connection, or for a connection as a whole. */
+interface Waiter {
+  readonly isWhole: boolean;
+  readonly give: (lane: Lane | undefined) => void;
+}
+
 class PostgresDriver implements Driver {
   readonly dialect = dialect;
   readonly #hot: Lane[];
   readonly #wide: Lane[];
   /** Who waits for a place, by the connections that would do: a place of the one kind is of no use to the other. */
-  readonly #waiting = new Map<readonly Lane[], (() => void)[]>();
+  readonly #waiting = new Map<readonly Lane[], Waiter[]>();
   readonly #timeoutMs: number;
   #isClosed = false;
 
@@ -72,104 +78,89 @@ class PostgresDriver implements Driver {
 
   async transaction<T>(work: (tx: TransactionConnection) => Promise<T>, limits: TransactionLimits): Promise<T> {
     const clock = new TransactionClock(limits);
-    const lane = await this.#reserve("begin a transaction", clock);
+    const lane = await this.#take("begin a transaction", this.#wide, true, clock);
     try {
       return await runTransaction(lane, clock, work);
     } finally {
-      this.#release(lane);
+      this.#giveBack(this.#wide, lane, true);
     }
   }
 
   async close(): Promise<void> {
     this.#isClosed = true;
     for (const lane of [...this.#hot, ...this.#wide]) lane.close();
-    for (const waiting of this.#waiting.values()) for (const wake of waiting.splice(0)) wake();
+    for (const line of this.#waiting.values()) for (const { give } of line.splice(0)) give(undefined);
     await Promise.resolve();
   }
 
   async #queryOnce(name: string, part: RenderedPart, limits: CallOptions): Promise<readonly Row[]> {
-    if (limits.isLong === true) {
-      const lane = await this.#reserve(name, limits);
-      try {
-        return await lane.query(name, part, limits);
-      } finally {
-        this.#release(lane);
-      }
-    }
-    const lane = await this.#pick(name, this.#hot, (lane) => !lane.isReserved && lane.load < PIPELINE, limits);
-    // Whoever waits along with this call for the same reason need not wait until it is answered.
-    this.#wake(this.#hot);
+    const isLong = limits.isLong === true;
+    const lanes = isLong ? this.#wide : this.#hot;
+    const lane = await this.#take(name, lanes, isLong, limits);
     try {
       return await lane.query(name, part, limits);
     } finally {
-      lane.load--;
-      this.#wake(this.#hot);
+      this.#giveBack(lanes, lane, isLong);
     }
   }
 
-  async #reserve(name: string, limits: CallOptions): Promise<Lane> {
-    return await this.#pick(name, this.#wide, (lane) => !lane.isReserved, limits, true);
-  }
-
-  #release(lane: Lane): void {
-    lane.isReserved = false;
-    lane.load--;
-    this.#wake(this.#wide);
-  }
-
-  /** Lets the first in the line look again. */
-  #wake(lanes: readonly Lane[]): void {
-    this.#waiting.get(lanes)?.shift()?.();
-  }
-
-  /**
-   * The least busy connection that fits, as soon as there is one. Its place is taken at once: a thousand calls that are
-   * made together, or while the connection is being opened, must not all find it idle.
-   */
-  async #pick(
-    name: string,
-    lanes: Lane[],
-    fits: (lane: Lane) => boolean,
-    limits: CallOptions,
-    isReserved = false,
-  ): Promise<Lane> {
-    for (;;) {
-      if (this.#isClosed) throw closedError();
-      let best: Lane | undefined;
-      for (const lane of lanes) if (fits(lane) && (best === undefined || lane.load < best.load)) best = lane;
-      if (best !== undefined) {
-        best.load++;
-        best.isReserved = isReserved;
-        return best;
-      }
-      await this.#turn(name, lanes, limits);
-    }
-  }
-
-  async #turn(statement: string, lanes: readonly Lane[], limits: CallOptions): Promise<void> {
-    let wake = (): void => {};
-    const freed = new Promise<void>((resolve) => wake = resolve);
-    const waiting = this.#waiting.get(lanes) ?? [];
-    if (waiting.push(wake) === 1) this.#waiting.set(lanes, waiting);
+  /** A place on the least busy connection, as soon as there is one; or a connection as a whole. */
+  async #take(statement: string, lanes: readonly Lane[], isWhole: boolean, limits: CallOptions): Promise<Lane> {
+    if (this.#isClosed) throw closedError();
+    const line = this.#waiting.get(lanes) ?? [];
+    const free = line.length === 0 ? occupy(lanes, isWhole) : undefined;
+    if (free !== undefined) return free;
+    if (line.length === 0) this.#waiting.set(lanes, line);
+    let give: Waiter["give"] = () => {};
+    const turn = new Promise<Lane | undefined>((resolve) => give = resolve);
+    const waiter = { give, isWhole };
+    line.push(waiter);
     try {
-      await endWithin(
-        freed,
-        limits,
-        (reason) =>
-          new DatabaseError(`Cannot ${statement}: all connections are busy; nothing was changed`, {
-            outcome: "not_applied",
-            reason,
-            statement,
-          }),
-      );
+      const lane = await endWithin(turn, limits, (reason) => allBusy(statement, reason));
+      if (lane === undefined) throw closedError();
+      return lane;
     } catch (error) {
-      const index = waiting.indexOf(wake);
-      // A wake-up that came together with the deadline belongs to the next one in the line.
-      if (index >= 0) waiting.splice(index, 1);
-      else this.#wake(lanes);
+      const index = line.indexOf(waiter);
+      if (index >= 0) line.splice(index, 1);
+      // A place that came together with the deadline belongs to the next one in the line.
+      else turn.then((lane) => lane !== undefined && this.#giveBack(lanes, lane, isWhole));
       throw error;
     }
   }
+
+  #giveBack(lanes: readonly Lane[], lane: Lane, isWhole: boolean): void {
+    if (isWhole) lane.isReserved = false;
+    lane.load--;
+    // In the order of arrival: nobody who comes later can take a place before those who wait.
+    const line = this.#waiting.get(lanes) ?? [];
+    for (let next = line[0]; next !== undefined; next = line[0]) {
+      const free = occupy(lanes, next.isWhole);
+      if (free === undefined) return;
+      line.shift();
+      next.give(free);
+    }
+  }
+}
+
+/** Takes a place at once: calls that are made together, or while a connection is opened, must not all find it idle. */
+function occupy(lanes: readonly Lane[], isWhole: boolean): Lane | undefined {
+  let best: Lane | undefined;
+  for (const lane of lanes) {
+    const fits = !lane.isReserved && (isWhole || lane.load < PIPELINE);
+    if (fits && (best === undefined || lane.load < best.load)) best = lane;
+  }
+  if (best === undefined) return undefined;
+  best.load++;
+  if (isWhole) best.isReserved = true;
+  return best;
+}
+
+function allBusy(statement: string, reason: "aborted" | "timeout"): DatabaseError {
+  return new DatabaseError(`Cannot ${statement}: all connections are busy; nothing was changed`, {
+    outcome: "not_applied",
+    reason,
+    statement,
+  });
 }
 
 const BEGIN: RenderedPart = { text: "begin", values: [] };

@@ -16,7 +16,7 @@ import type {
 } from "../sql/driver.ts";
 import type { Rendered, RenderedPart } from "../sql/sql.ts";
 import { assertCommitted, toDatabaseError } from "./postgres_failure.ts";
-import { endWithin, rolledBack, runParts, TransactionClock } from "./transaction.ts";
+import { CALLERS, endWithin, rolledBack, runParts, TransactionClock } from "./transaction.ts";
 
 /** What we use of a `postgres` client, a reserved connection or a transaction of it. */
 export interface PostgresSession {
@@ -38,8 +38,12 @@ export interface PostgresQuery extends PromiseLike<unknown> {
   cancel(): unknown;
 }
 
+/** Rows of undecoded columns, and what the server says that it did. */
+type RawAnswer = readonly (readonly (Uint8Array | null)[])[] & { readonly command?: string };
+
 const decoder = new TextDecoder();
-const COMMIT_MS = 1_000;
+/** How long the end of a transaction may take, whatever was left of its time. */
+const COMMIT_MS = 900;
 
 /** Makes a driver of the caller's client. */
 export function adoptPostgres(client: PostgresClient, options: DriverOptions): Driver {
@@ -60,13 +64,10 @@ export async function sendRaw(
   });
   const rows = await endWithin(answer, limits, (reason) => {
     query.cancel();
-    return new DatabaseError(`No answer to ${name} in time: it may or may not have been applied`, {
-      outcome: "unknown",
-      reason,
-      statement: name,
-    });
-  }) as readonly (readonly (Uint8Array | null)[])[];
-  return rows.map((row) => row.map((value) => value === null ? null : decoder.decode(value)));
+    return unanswered(name, reason);
+  }) as RawAnswer;
+  const decoded = rows.map((row) => row.map((value) => value === null ? null : decoder.decode(value)));
+  return Object.assign(decoded, { command: rows.command });
 }
 
 class PostgresClientDriver implements Driver {
@@ -91,34 +92,64 @@ class PostgresClientDriver implements Driver {
   async transaction<T>(work: (tx: TransactionConnection) => Promise<T>, limits: TransactionLimits): Promise<T> {
     const clock = new TransactionClock(limits);
     // `begin` of the client can send a transaction's first statement on a connection that others use as well.
-    const session = await this.#client.reserve();
-    const send = (text: string, limits: CallOptions): Promise<unknown> =>
-      sendRaw(session, text, { text, values: [] }, limits, false);
+    const session = await this.#reserve(clock);
+    let result: T;
     try {
-      try {
-        await send("begin", clock);
-        const result = await endWithin(work(new ReservedTransaction(session, clock)), clock);
-        clock.end();
-        assertCommitted(await send("commit", { deadline: performance.now() + COMMIT_MS }));
-        return result;
-      } catch (error) {
-        if (isCommitInDoubt(error)) throw error;
-        clock.end();
-        await send("rollback", { deadline: performance.now() + COMMIT_MS }).catch(() => {});
-        throw rolledBack(error);
-      }
-    } finally {
-      session.release();
+      await sendRaw(session, "begin", { text: "begin", values: [] }, clock, false);
+      result = await endWithin(work(new ReservedTransaction(session, clock)), clock);
+    } catch (error) {
+      clock.end();
+      await leave(session, "rollback", clock).catch(() => {});
+      throw rolledBack(error);
     }
+    clock.end();
+    await leave(session, "commit", clock);
+    return result;
   }
 
   close(): Promise<void> {
     return Promise.resolve();
   }
+
+  async #reserve(limits: CallOptions): Promise<ReservedSession> {
+    const reserved = this.#client.reserve();
+    try {
+      return await endWithin(
+        reserved,
+        limits,
+        (reason) =>
+          new DatabaseError("Cannot begin a transaction: all connections are busy; nothing was changed", {
+            outcome: "not_applied",
+            reason,
+            statement: "begin a transaction",
+          }),
+      );
+    } catch (error) {
+      // It may still come, and then it belongs to the others.
+      reserved.then((session) => session.release(), () => {});
+      throw error instanceof DatabaseError ? error : toDatabaseError(error, "begin a transaction");
+    }
+  }
 }
 
-function isCommitInDoubt(error: unknown): boolean {
-  return error instanceof DatabaseError && error.statement === "commit" && error.outcome === "unknown";
+type ReservedSession = PostgresSession & { release(): void };
+
+/** Ends the transaction and gives the session back, unless it is lost or may still be inside the transaction. */
+async function leave(session: ReservedSession, text: "commit" | "rollback", clock: TransactionClock): Promise<void> {
+  const answer = sendRaw(session, text, { text, values: [] }, {}, false);
+  const release = (): void => session.release();
+  answer.then(release, (error) => error.outcome === "not_applied" && release());
+  const deadline = Math.max(text === "commit" ? clock.deadline : 0, performance.now() + COMMIT_MS);
+  const answered = await endWithin(answer, { deadline }, (reason) => unanswered(text, reason));
+  if (text === "commit") assertCommitted(answered);
+}
+
+function unanswered(statement: string, reason: "aborted" | "timeout"): DatabaseError {
+  return new DatabaseError(`No answer to ${statement} in time: it may or may not have been applied`, {
+    outcome: "unknown",
+    reason,
+    statement,
+  });
 }
 
 class ReservedTransaction implements TransactionConnection {
@@ -138,7 +169,9 @@ class ReservedTransaction implements TransactionConnection {
 
   async run(text: string, values: readonly unknown[]): Promise<readonly Record<string, unknown>[]> {
     this.#clock.assertOpen();
-    const answer = Promise.resolve(this.#session.unsafe(text, [...values]));
-    return await endWithin(answer, this.#clock.within({})) as readonly Record<string, unknown>[];
+    const answer = Promise.resolve(this.#session.unsafe(text, [...values])).catch((error) => {
+      throw toDatabaseError(error, CALLERS);
+    });
+    return [...await endWithin(answer, this.#clock.within({})) as readonly Record<string, unknown>[]];
   }
 }

@@ -22,7 +22,10 @@ export function toDatabaseError(error: unknown, statement: string): DatabaseErro
     return new DatabaseError(`Connection was lost during ${statement}: it may or may not have been applied`, failure);
   }
   const outcome = outcomeOf(code, severity);
-  const shown = VALUE_FREE.includes(code.slice(0, 2)) ? message : describeClass(code, constraint);
+  // A syntax error quotes the place where the parser stopped, which may be a literal.
+  const shown = VALUE_FREE.includes(code.slice(0, 2))
+    ? message.replace(/ at or near "[^\w].*$/s, "")
+    : describeClass(code, constraint);
   const told = outcome === "unknown" ? "it may or may not have been applied" : "nothing was changed";
   return new DatabaseError(`Cannot ${statement}: ${shown} (SQLSTATE ${code}); ${told}`, {
     outcome,

@@ -11,7 +11,7 @@ import type { PostgresAddress } from "./postgres_address.ts";
 import { isWorthReconnecting, toDatabaseError } from "./postgres_failure.ts";
 import { openSocket, requestCancel, TlsRefusedError } from "./postgres_socket.ts";
 import { encodePostgresValue, serializers } from "./postgres_value.ts";
-import { endWithin } from "./transaction.ts";
+import { CALLERS, endWithin } from "./transaction.ts";
 
 const FIRST_PAUSE_MS = 20;
 const LONGEST_PAUSE_MS = 1_000;
@@ -85,7 +85,6 @@ export class Lane {
     this.#assertCurrent(session, statement);
     const isPrepared = !session.isPooled;
     return await this.#send(
-      session,
       statement,
       options,
       () =>
@@ -103,12 +102,14 @@ export class Lane {
   ): Promise<readonly Record<string, unknown>[]> {
     this.#assertCurrent(session, "run a statement");
     const encoded = values.map(encodePostgresValue) as never[];
-    return await this.#send(
-      session,
-      undefined,
-      options,
-      () => session.client.unsafe(text, encoded) as unknown as Promise<Record<string, unknown>[]>,
-    );
+    // A plain array, as every driver gives it; the client's own has the statement and its values as properties.
+    return [
+      ...await this.#send(
+        CALLERS,
+        options,
+        () => session.client.unsafe(text, encoded) as unknown as Promise<Record<string, unknown>[]>,
+      ),
+    ];
   }
 
   #assertCurrent(session: Session, statement: string): void {
@@ -237,14 +238,13 @@ export class Lane {
   }
 
   #send<T>(
-    session: Session,
-    statement: string | undefined,
+    statement: string,
     options: CallOptions,
     start: () => Promise<T>,
   ): Promise<T> {
     return new Promise<T>((resolve, reject) => {
       const deadline = options.deadline ?? performance.now() + this.#options.timeoutMs;
-      const call: Call = { statement: statement ?? "a statement of the caller", deadline, isAbandoned: false, reject };
+      const call: Call = { statement, deadline, isAbandoned: false, reject };
       const abort = (): void => this.#abandon(call);
       const done = (): void => {
         this.#calls.delete(call);
@@ -258,8 +258,7 @@ export class Lane {
         resolve(value);
       }, (error) => {
         done();
-        // The caller's own statement keeps its own error; ours is told without any value in it.
-        reject(statement === undefined && this.#session === session ? error : toDatabaseError(error, call.statement));
+        reject(toDatabaseError(error, statement));
       });
     });
   }

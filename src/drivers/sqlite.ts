@@ -20,7 +20,7 @@ import { Gate } from "./gate.ts";
 import { isBusy, toDatabaseError } from "./sqlite_failure.ts";
 import { createFile, parseSqliteDsn } from "./sqlite_file.ts";
 import { encodeCallerValue } from "./sqlite_value.ts";
-import { endWithin, rolledBack, runParts, TransactionClock } from "./transaction.ts";
+import { CALLERS, endWithin, rolledBack, runParts, TransactionClock } from "./transaction.ts";
 
 /** What we use of a prepared statement of `node:sqlite`. */
 export interface SqliteStatement {
@@ -44,6 +44,8 @@ export interface SqliteClient {
 
 const SHORTEST_PAUSE_MS = 1;
 const LONGEST_PAUSE_MS = 25;
+/** How long the end of a transaction may take, whatever was left of its time. */
+const COMMIT_MS = 500;
 /** How long statements may run in a row before the event loop gets its turn. */
 const STRETCH_MS = 8;
 
@@ -115,7 +117,7 @@ class SqliteDriver implements Driver {
           clock,
         );
         clock.end();
-        this.#client.exec("commit");
+        await this.#commit({ deadline: Math.max(clock.deadline, performance.now() + COMMIT_MS) });
         return result;
       } catch (error) {
         clock.end();
@@ -145,7 +147,7 @@ class SqliteDriver implements Driver {
         for (const row of this.#all(part)) rows.push(row);
         if (performance.now() > this.#stretchEndsAt) await this.#takeTurns();
       }
-      this.#client.exec("commit");
+      await this.#commit(limits);
       return rows;
     } catch (error) {
       this.#rollback();
@@ -175,6 +177,11 @@ class SqliteDriver implements Driver {
       }
       await new Promise((resolve) => setTimeout(resolve, pause * (0.5 + Math.random())));
     }
+  }
+
+  /** Without a log to write ahead to, a commit waits for those who read. */
+  async #commit(limits: CallOptions): Promise<void> {
+    await this.#whileBusy("commit", limits, () => this.#client.exec("commit"));
   }
 
   #all({ text, values }: RenderedPart): Row[] {
@@ -222,7 +229,12 @@ class SqliteTransaction implements TransactionConnection {
   run(text: string, values: readonly unknown[]): Promise<readonly Record<string, unknown>[]> {
     return settled(() => {
       this.#clock.assertOpen();
-      return this.#client.prepare(text).all(...values.map(encodeCallerValue)) as Record<string, unknown>[];
+      const encoded = values.map(encodeCallerValue);
+      try {
+        return this.#client.prepare(text).all(...encoded) as Record<string, unknown>[];
+      } catch (error) {
+        throw toDatabaseError(error, CALLERS);
+      }
     });
   }
 }

@@ -25,9 +25,9 @@ const REASONS: Readonly<Record<string, DatabaseReason>> = {
   SQLITE_READONLY: "permission",
 };
 
-/** What may be told of a message: the names of our own tables and columns, but no value. */
+/** What may be told of a message: names of tables and columns, a word of a statement, but no value. */
 const TOLD =
-  /^(no such (table|column)|(NOT NULL|UNIQUE|CHECK|PRIMARY KEY) constraint failed|table \S+ (has no|already)|index \S+ already)/;
+  /^(no such (table|column|function)|near "\w{1,40}": syntax error|(NOT NULL|UNIQUE|CHECK|PRIMARY KEY) constraint failed|table \S+ (has no|already)|index \S+ already)/;
 
 /** Makes a `DatabaseError` without any value of the statement. */
 export function toDatabaseError(error: unknown, statement: string): DatabaseError {

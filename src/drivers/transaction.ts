@@ -3,6 +3,9 @@ import { DatabaseError, StateError } from "../errors.ts";
 import type { CallOptions, Row, TransactionLimits } from "../sql/driver.ts";
 import type { RenderedPart } from "../sql/sql.ts";
 
+/** What a statement that the caller has written is called in errors: its text may hold values. */
+export const CALLERS = "run a statement of the transaction";
+
 /** When a transaction has to have ended, and whether it has. */
 export class TransactionClock {
   readonly deadline: number;

@@ -36,6 +36,8 @@ export interface Enqueued {
   readonly id: number;
   /** When the statement ran, by the database's clock. */
   readonly at: number;
+  /** The limit of a new message, which may be the queue's. */
+  readonly maxAttempts?: number | undefined;
   /** What is known of a message that was there before; absent for a new one. */
   readonly found?: {
     readonly state: MessageState;
@@ -85,12 +87,13 @@ export function decodeEnqueued(rows: readonly (readonly unknown[])[], count: num
     if (answer.refused !== undefined) {
       return { index: Number(answer.n) - 1, id: Number(answer.id), reason: answer.refused };
     }
-    if (answer.ids !== undefined) { for (const id of answer.ids) fresh.push({ id, at }); }
+    const maxAttempts = answer.max_attempts ?? undefined;
+    if (answer.ids !== undefined) { for (const id of answer.ids) fresh.push({ id, at, maxAttempts }); }
     else if (answer.last !== undefined) {
-      for (let id = answer.last - count + 1; id <= answer.last; id++) fresh.push({ id, at });
+      for (let id = answer.last - count + 1; id <= answer.last; id++) fresh.push({ id, at, maxAttempts });
     } else if (answer.n === 0) continue;
-    else if (answer.n === undefined || answer.n === null) fresh.push({ id: Number(answer.id), at });
-    else out[answer.n - 1] = answer.is_new === 1 ? { id: Number(answer.id), at } : foundIn(answer, at);
+    else if (answer.n === undefined || answer.n === null) fresh.push({ id: Number(answer.id), at, maxAttempts });
+    else out[answer.n - 1] = answer.is_new === 1 ? { id: Number(answer.id), at, maxAttempts } : foundIn(answer, at);
   }
   if (rows.length === 0) return undefined;
   // What came without a number are the items without a key, in their order.
@@ -152,8 +155,10 @@ select q.id, 'ready', ${priority}, coalesce(${instant(at_ms)}, ${now} + ${delay_
 from json_each(${JSON.stringify(chunk)}) i join ${table("queues")} q on q.name = ${queue}
 order by i.key`);
   }
-  parts.push(sql`select json_object('at', enqueued_at, 'last', id) from ${table("messages")}
-where id = last_insert_rowid() and exists (select 1 from ${table("queues")} q where q.name = ${queue})`);
+  parts.push(
+    sql`select json_object('at', enqueued_at, 'last', id, 'max_attempts', max_attempts) from ${table("messages")}
+where id = last_insert_rowid() and exists (select 1 from ${table("queues")} q where q.name = ${queue})`,
+  );
   return parts;
 }
 
@@ -170,8 +175,16 @@ function insertChunk(queue: string, items: string): Fragment[] {
   const base = sql`(select coalesce(max(s.seq), 0) from sqlite_sequence s where s.name = 'pgqrs_messages')`;
   const first = sql`(select min(value ->> 'n') from json_each(${items}))`;
   const freshId = sql`${base} + 1 + (i.value ->> 'n') - ${first}`;
-  const from = sql`json_each(${items}) i join ${table("queues")} q on q.name = ${queue}`;
+  // A cross join is one whose order SQLite keeps: with the list inside it would read every key of the queue.
+  const from = sql`json_each(${items}) i cross join ${table("queues")} q on q.name = ${queue}`;
   const keyRow = sql`k.queue_id = q.id and k.key = i.value ->> 'key'`;
+  const keyed = sql`${from} cross join ${table("keys")} k on ${keyRow}`;
+  const replacing = sql`with i as materialized (
+  select i.value, q.id as queue_id, q.max_attempts, k.key, k.message_id
+  from ${keyed}
+  where i.value ->> 'conflict' = 'replace'
+    and exists (select 1 from ${table("messages")} m where m.id = k.message_id and m.state = 'ready')
+)`;
   const due = sql`coalesce(i.value ->> 'at_ms', ${now} + coalesce(i.value ->> 'delay_ms', 0))`;
   const live = sql`exists (select 1 from ${table("messages")} m where m.id = message_id)`;
   return [
@@ -192,7 +205,7 @@ on conflict do nothing`,
     // Refuses the whole list: a missing message id violates the table's own constraint, and everything is rolled back.
     sql`insert into ${table("keys")} (queue_id, key, message_id, hash, hold)
 select q.id, i.value ->> 'key', null, '', 'default'
-from ${from} join ${table("keys")} k on ${keyRow}
+from ${keyed}
 where ${refuses(freshId)}`,
     sql`insert into ${table("messages")} (
   id, queue_id, state, priority, due_at, enqueued_at, max_attempts, max_crashes, key, type, headers, payload
@@ -204,25 +217,28 @@ from ${from}
 where i.value ->> 'key' is null
   or exists (select 1 from ${table("keys")} k where ${keyRow} and k.message_id = ${freshId})
 order by i.key
-returning json_object('id', id, 'at', enqueued_at, 'n', case when key is not null then 0 end)`,
-    sql`update ${table("messages")} as m
+returning json_object(
+  'id', id, 'at', enqueued_at, 'max_attempts', max_attempts, 'n', case when key is not null then 0 end
+)`,
+    sql`${replacing}
+update ${table("messages")} as m
 set payload = i.value ->> 'payload', headers = i.value ->> 'headers', type = (i.value ->> 'headers') ->> 'type',
   priority = coalesce(i.value ->> 'priority', 0), due_at = ${due},
-  max_attempts = coalesce(i.value ->> 'max_attempts', q.max_attempts)
-from ${from} join ${table("keys")} k on ${keyRow}
-where m.id = k.message_id and m.state = 'ready' and i.value ->> 'conflict' = 'replace'`,
-    sql`update ${table("keys")} as k
+  max_attempts = coalesce(i.value ->> 'max_attempts', i.max_attempts)
+from i
+where m.id = i.message_id`,
+    sql`${replacing}
+update ${table("keys")} as k
 set hash = i.value ->> 'hash'
-from ${from}
-where ${keyRow} and i.value ->> 'conflict' = 'replace'
-  and exists (select 1 from ${table("messages")} m where m.id = k.message_id and m.state = 'ready')`,
+from i
+where k.queue_id = i.queue_id and k.key = i.key`,
     sql`select json_object(
   'n', i.value ->> 'n', 'id', k.message_id, 'at', ${now},
   'state', coalesce(case when m.state = 'ready' and m.due_at > ${now} then 'delayed' end, m.state, a.outcome, 'deleted'),
   'priority', m.priority, 'attempts', m.attempts, 'max_attempts', m.max_attempts,
   'enqueued_at', m.enqueued_at, 'due_at', m.due_at
 )
-from ${from} join ${table("keys")} k on ${keyRow}
+from ${keyed}
 left join ${table("messages")} m on m.id = k.message_id
 left join ${table("archive")} a on a.id = k.message_id`,
   ];
@@ -244,7 +260,9 @@ export function findRefusal(queue: string, options: readonly EnqueueItem[]): Sta
   return statement(
     "findRefusal",
     sql`select i.value ->> 'n', k.message_id, i.value ->> 'conflict' = 'reject'
-from json_each(${items}) i join ${table("keys")} k on k.queue_id = ${idOfQueue(queue)} and k.key = i.value ->> 'key'
+from json_each(${items}) i cross join ${table("keys")} k on k.queue_id = ${
+      idOfQueue(queue)
+    } and k.key = i.value ->> 'key'
 where ${refuses(raw("0") as Fragment)}
 order by i.key limit 1`,
   );

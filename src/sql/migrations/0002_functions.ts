@@ -259,10 +259,11 @@ begin
         coalesce(o.max_attempts, v_queue.max_attempts), v_queue.max_crashes, o.headers ->> 'type', o.headers, item.value
       from json_to_record(p_options) as o(delay_ms bigint, at_ms numeric, priority int, max_attempts int, headers json)
       cross join json_array_elements(p_payloads) item
-      returning id
+      returning id, max_attempts
     )
     select json_build_object(
-      'at', trunc(extract(epoch from v_now) * 1000)::bigint, 'ids', coalesce(json_agg(id), '[]')
+      'at', trunc(extract(epoch from v_now) * 1000)::bigint, 'ids', coalesce(json_agg(id), '[]'),
+      'max_attempts', min(max_attempts)
     ) from stored;
     return;
   end if;
@@ -359,7 +360,8 @@ begin
         v_item.key, v_item.headers ->> 'type', v_item.headers, v_item.payload
       );
       return next json_build_object(
-        'n', v_item.n, 'id', v_id, 'at', trunc(extract(epoch from v_now) * 1000)::bigint, 'is_new', 1
+        'n', v_item.n, 'id', v_id, 'at', trunc(extract(epoch from v_now) * 1000)::bigint, 'is_new', 1,
+        'max_attempts', coalesce(v_item.max_attempts, v_queue.max_attempts)
       );
     end loop;
   exception when sqlstate 'PQ001' then
