@@ -1,5 +1,5 @@
 /** Transactions among many pipelined statements: how the bare client loses writes, and that ours does not. */
-import { assert, assertEquals } from "@std/assert";
+import { assert, assertEquals, assertRejects } from "@std/assert";
 import { after, before, describe, test } from "node:test";
 import postgres from "postgres";
 import { connect, type Store } from "../mod.ts";
@@ -75,19 +75,24 @@ describe("transactions under saturation", () => {
       const schema = `rolled_back_${maxConnections}`;
       await using store = await openStore(schema, maxConnections);
       const producer = store.producer("tasks");
-      const enqueue = () => producer.enqueue({});
-      const ahead = Array.from({ length: 30 }, enqueue);
-      const behind: Promise<unknown>[] = [];
-      const transaction = store.transaction(async (tx) => {
-        await Promise.all(ahead);
-        await producer.enqueue({}, { tx });
-        throw new Error("rolled back");
-      }).catch((error) => error.message);
-      // As soon as the first is answered its place is free, and the transaction has begun behind the others.
-      for (const call of ahead) behind.push(call.then(enqueue));
-      assertEquals(await transaction, "rolled back");
-      await Promise.all(behind);
-      assertEquals(await durable(schema), { messages: 60, openTransactions: 0 });
+      let acknowledged = 0;
+      let rolledBack = 0;
+      const until = performance.now() + 400;
+      async function enqueue(): Promise<void> {
+        for (; performance.now() < until; acknowledged++) await producer.enqueue({});
+      }
+      async function rollBack(): Promise<void> {
+        for (; performance.now() < until; rolledBack++) {
+          await assertRejects(() =>
+            store.transaction(async (tx) => {
+              await producer.enqueue({}, { tx });
+              throw new RangeError("rolled back");
+            }), RangeError);
+        }
+      }
+      await Promise.all([...Array.from({ length: 30 }, enqueue), rollBack(), rollBack()]);
+      assert(acknowledged > 0 && rolledBack > 0);
+      assertEquals(await durable(schema), { messages: acknowledged, openTransactions: 0 });
     }
   });
 

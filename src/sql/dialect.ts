@@ -2,10 +2,18 @@
  * The two dialects: only what is *spelled* differently stands here. What is truly different stands as twins beside each
  * other, in `perDialect` of the file that holds the statement.
  */
-import type { Parameter, ParameterType } from "./sql.ts";
-
 /** The names of the dialects. */
 export type DialectName = "postgres" | "sqlite";
+
+/** How a value is bound: every parameter travels as text, integer or null, so that no client has to serialise it. */
+export type ParameterType = "int" | "instant" | "json" | "real" | "text";
+
+/** A value to bind. */
+export interface Parameter {
+  readonly kind: "parameter";
+  readonly type: ParameterType;
+  readonly value: string | number | null;
+}
 
 /** How a dialect spells what all statements share. */
 export interface Dialect {

@@ -4,17 +4,7 @@
  * Values stand where they are bound. What is merely spelled differently is a fragment of the dialect; what is truly
  * different stands twice in {@linkcode perDialect}. This little language has no other verbs and is not a query builder.
  */
-import type { Dialect, DialectName } from "./dialect.ts";
-
-/** How a value is bound: every parameter travels as text, integer or null, so that no client has to serialise it. */
-export type ParameterType = "int" | "instant" | "json" | "real" | "text";
-
-/** A value to bind. */
-export interface Parameter {
-  readonly kind: "parameter";
-  readonly type: ParameterType;
-  readonly value: string | number | null;
-}
+import type { Dialect, DialectName, Parameter } from "./dialect.ts";
 
 /** A piece of SQL with its values. */
 export interface Fragment {
