@@ -45,7 +45,7 @@ export {
 } from "./src/admin/queues.ts";
 export type { InstallOptions, MigrateOptions, MigrationStep } from "./src/admin/schema.ts";
 export { WorkerAdmin, type WorkerInfo } from "./src/admin/workers.ts";
-export { Config, type ConfigValues } from "./src/config.ts";
+export { Config, type ConfigValues, type LoadConfigOptions } from "./src/config.ts";
 export { connect, type ConnectOptions, type ConnectTarget } from "./src/connect.ts";
 export {
   type ArchiveOptions,

@@ -342,7 +342,7 @@ async function parseFile(name: string, text: string): Promise<ReadonlyMap<string
   const { parse } = await import("@std/yaml");
   let root: unknown;
   try {
-    root = parse(text.replace(/^\uFEFF/, "")) ?? {};
+    root = parse(text) ?? {};
   } catch (error) {
     // The parser's message quotes the file, so that only the number of the line is taken from it.
     const [, line] = /\bline (\d+)|\((\d+):\d+\)/.exec(String(error))?.filter(Boolean) ?? [];

@@ -137,7 +137,7 @@ export class Consumer<T = unknown> {
     const waitUntil = performance.now() + waitMs;
     for (;;) {
       signal?.throwIfAborted();
-      const messages = await this.#claim({ limit, leaseMs, type }, options.timeoutMs);
+      const messages = await this.#claim({ limit, leaseMs, type }, { timeoutMs: options.timeoutMs, signal });
       const left = waitUntil - performance.now();
       if (messages.length > 0 || left <= 0) return messages;
       await pause(Math.min(left, this.#database.settings.pollIntervalMs), signal);
@@ -241,7 +241,7 @@ export class Consumer<T = unknown> {
 
   async #claim(
     { limit, leaseMs, type }: { limit: number; leaseMs: number | undefined; type: string | undefined },
-    timeoutMs: number | undefined,
+    { timeoutMs, signal }: { timeoutMs: number | undefined; signal: AbortSignal | undefined },
   ): Promise<Message<T>[]> {
     const { settings } = this.#database;
     const claim = {
@@ -252,7 +252,10 @@ export class Consumer<T = unknown> {
       holder: this.#holder,
       type,
     };
-    const rows = await this.#database.query(claimMessages(claim), timeoutMs === undefined ? {} : { timeoutMs });
+    const rows = await this.#database.query(claimMessages(claim), {
+      ...(timeoutMs !== undefined && { timeoutMs }),
+      ...(signal !== undefined && { signal }),
+    });
     if (rows.length === 0 && !this.#isKnown) await this.#database.queueNamed(this.#queue.name);
     this.#isKnown = true;
     return rows.map(decodeLive).sort(inClaimOrder).map((record) => toMessage<T>(record, true));

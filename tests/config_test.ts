@@ -416,7 +416,8 @@ test("Config shows no password, however it is printed or copied", () => {
     dsn: "postgresql://me:***@localhost/db?sslpassword=***",
     ...DEFAULTS,
   });
-  assertMatch(inspect(config), /Config \{.*me:\*\*\*@localhost/);
+  const printed = deno === undefined ? inspect(config) : deno.inspect(config) + inspect(config);
+  assertEquals(printed.match(/Config \{"dsn":"postgresql:\/\/me:\*\*\*@/g)?.length, deno === undefined ? 1 : 2);
 });
 
 test("redactDsn() keeps what helps and hides what is confidential", () => {
@@ -444,6 +445,7 @@ test("redactDsn() keeps what helps and hides what is confidential", () => {
     ["postgres://me:pw", "postgres:***"],
     ["postgres://me%3Apw@h/db", "postgres://***@h/db"],
     ["postgres:me:pw@h", "postgres:***"],
+    ["postgres:pw", "postgres:***"],
     ["libsql://token@x.turso.io", "libsql://***@x.turso.io"],
     ["https://x.turso.io?authToken=eyJh&tls=1", "https://x.turso.io?authToken=***&tls=1"],
     ["mysql://me:pw@h", "mysql:***"],

@@ -113,6 +113,7 @@ test("encodeJson() names path and type of what JSON cannot represent", () => {
     [{ a: new Error(CANARY) }, "payload.a as JSON: it is an instance of Error"],
     [{ a: Object(CANARY) }, "payload.a as JSON: it is an instance of String"],
     [{ a: Object.create({}) }, "payload.a as JSON: it is an instance of Object"],
+    [{ a: Object.setPrototypeOf([1], {}) }, "payload.a as JSON: it is an instance of Object"],
     [{ a: Object.create([]) }, "payload.a as JSON: it is an instance of Array"],
     [{ a: /x/ }, "payload.a as JSON: it is an instance of RegExp"],
     [{ a: Promise.resolve(CANARY) }, "payload.a as JSON: it is an instance of Promise"],

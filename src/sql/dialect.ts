@@ -6,7 +6,7 @@
 export type DialectName = "postgres" | "sqlite";
 
 /** How a value is bound: every parameter travels as text, integer or null, so that no client has to serialise it. */
-export type ParameterType = "int" | "instant" | "json" | "real" | "text";
+export type ParameterType = "int" | "instant" | "json" | "text";
 
 /** A value to bind. */
 export interface Parameter {
@@ -37,7 +37,6 @@ const POSTGRES_CASTS: Readonly<Record<ParameterType, readonly [string, string]>>
   // Milliseconds divided in numeric are exact; a float would be off by a microsecond now and then.
   instant: ["to_timestamp((", "::text::numeric / 1000)::float8)"],
   json: ["", "::text::json"],
-  real: ["", "::text::float8"],
   text: ["", "::text"],
 };
 
@@ -67,9 +66,9 @@ export const sqlite: Dialect = {
   listLimit: 2_000,
   // `?1` binds by number. libSQL binds `$1` by first appearance, so values could be swapped without an error.
   placeholder: (index: number): string => `?${index}`,
-  encode({ type, value }: Parameter): string | number | bigint | null {
+  encode({ value }: Parameter): string | number | bigint | null {
     // Clients bind JavaScript numbers as REAL; a bigint is an INTEGER everywhere.
-    return value === null || type === "real" || typeof value === "string" ? value : BigInt(value);
+    return value === null || typeof value === "string" ? value : BigInt(value);
   },
   qualify: (_schema: string, name: string): string => quoteName(name),
 };

@@ -63,11 +63,6 @@ export function int(value: number | null | undefined): Parameter {
   return { kind: "parameter", type: "int", value: value ?? null };
 }
 
-/** Binds a number with a fraction, or null. */
-export function real(value: number | null | undefined): Parameter {
-  return { kind: "parameter", type: "real", value: value ?? null };
-}
-
 /** Binds text or null. */
 export function text(value: string | null | undefined): Parameter {
   return { kind: "parameter", type: "text", value: value ?? null };
