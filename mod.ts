@@ -62,13 +62,11 @@ export type { LibsqlClient, LibsqlResult, LibsqlTransaction } from "./src/driver
 export type { PostgresClient, PostgresQuery, PostgresSession } from "./src/drivers/postgres_client.ts";
 export type { SqliteClient, SqliteStatement } from "./src/drivers/sqlite.ts";
 export {
-  CancelledError,
   ConfigError,
   DatabaseError,
   type DatabaseFailure,
   type DatabaseReason,
   type ErrorCode,
-  LeaseLostError,
   NotFoundError,
   type Outcome,
   PgqrsError,

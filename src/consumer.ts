@@ -11,6 +11,7 @@ import {
   deleteLeased,
   extendLeased,
   failLeased,
+  listAttempts,
   releaseLeased,
   type SettleItem,
 } from "./sql/messages.ts";
@@ -204,12 +205,17 @@ export class Consumer<T = unknown> {
     const { delayMs, retry = true } = options;
     if (delayMs !== undefined) assertDuration("delayMs", delayMs);
     const text = encodeError(error);
-    const attempts = new Map(
-      messages.map((message) => typeof message === "number" ? [message, 0] : [message.id, message.attempts]),
-    );
+    const ids = messages.map(idOfLeased);
     const backoff = delayMs !== undefined || !retry || messages.length === 0
       ? undefined
       : resolveBackoff((await this.#database.queueNamed(this.#queue.name, options)).backoff as never);
+    const attempts = new Map(messages.map((one, i) => [ids[i], typeof one === "number" ? 0 : one.attempts]));
+    const bare = messages.filter((one) => typeof one === "number");
+    if (backoff !== undefined && bare.length > 0) {
+      // Who gives an id alone has not told how many attempts there were.
+      const rows = await this.#database.query(listAttempts(bare), { ...options });
+      for (const [id, count] of rows) attempts.set(Number(id), Number(count));
+    }
     const pauseOf = (id: number): number =>
       delayMs ?? (backoff === undefined ? 0 : retryDelay(backoff, (attempts.get(id) ?? 0) + 1));
     return await this.#settle(messages, options, (items, holder) =>
@@ -267,25 +273,42 @@ export class Consumer<T = unknown> {
     { tx, ...limits }: SettleOptions,
     toStatement: (items: SettleItem[], holder: string) => Statement,
   ): Promise<boolean[]> {
-    const byHolder = new Map<string, SettleItem[]>();
-    for (const message of messages) {
-      const lease = typeof message === "object" && message !== null ? leaseOf(message) : undefined;
-      const id = idOf(typeof message === "number" ? message : message?.id);
-      const holder = lease?.holder ?? this.#holder;
-      const items = byHolder.get(holder) ?? [];
-      if (items.length === 0) byHolder.set(holder, items);
-      items.push({ id, token: lease?.token ?? null });
-    }
-    const held = new Set<number>();
+    const ids = messages.map(idOfLeased);
+    const batches: Batch[] = [];
+    const places = messages.map((message, i) => placeIn(batches, message, ids[i] as number, this.#holder));
     const { listLimit } = this.#database.target.dialect;
-    for (const [holder, items] of byHolder) {
-      for (let i = 0; i < items.length; i += listLimit) {
-        const statement = toStatement(items.slice(i, i + listLimit), holder);
+    for (const { holder, items, held } of batches) {
+      const list = [...items.values()];
+      for (let i = 0; i < list.length; i += listLimit) {
+        const statement = toStatement(list.slice(i, i + listLimit), holder);
         for (const row of await this.#database.query(statement, { ...limits, tx })) held.add(Number(row[0]));
       }
     }
-    return messages.map((message) => held.has(typeof message === "number" ? message : message.id));
+    return places.map(({ held }, i) => held.has(ids[i] as number));
   }
+}
+
+/** What one statement settles: the messages of one holder, each id once. */
+interface Batch {
+  readonly holder: string;
+  readonly items: Map<number, SettleItem>;
+  readonly held: Set<number>;
+}
+
+/** The batch for a message. A list may name one twice, and even two deliveries of it, of which at most one holds. */
+function placeIn(batches: Batch[], message: Leased, id: number, ownHolder: string): Batch {
+  const { holder, token } = (typeof message === "number" ? undefined : leaseOf(message)) ??
+    { holder: ownHolder, token: null };
+  let batch = batches.find(({ holder: other, items }) =>
+    other === holder && (!items.has(id) || items.get(id)?.token === token)
+  );
+  if (batch === undefined) batches.push(batch = { holder, items: new Map(), held: new Set() });
+  batch.items.set(id, { id, token });
+  return batch;
+}
+
+function idOfLeased(message: Leased): number {
+  return idOf(typeof message === "number" ? message : message?.id);
 }
 
 /** By priority, then by due time, then by id: the order of the claim, which an UPDATE does not keep. */

@@ -10,12 +10,9 @@
 
 /** Every value that {@linkcode PgqrsError.code} can have. */
 export type ErrorCode =
-  | "cancelled"
   | "config"
   | "database"
-  | "lease_lost"
   | "not_found"
-  | "retry"
   | "schema"
   | "state";
 
@@ -82,30 +79,6 @@ export class ConfigError extends PgqrsError {
   /** Makes the error. A secret is never part of the message. */
   constructor(message: string) {
     super("config", message);
-  }
-}
-
-/** The lease of a message ended or was taken away, so what was done under it is not recorded. */
-export class LeaseLostError extends PgqrsError {
-  /** The message whose lease was lost. */
-  readonly messageId: number;
-
-  /** Makes the error for one message. */
-  constructor(messageId: number) {
-    super("lease_lost", `Lease of message ${messageId} was lost: another delivery may be running`);
-    this.messageId = messageId;
-  }
-}
-
-/** The message or run was cancelled by somebody. */
-export class CancelledError extends PgqrsError {
-  /** The message that was cancelled. */
-  readonly messageId: number;
-
-  /** Makes the error for one message. */
-  constructor(messageId: number) {
-    super("cancelled", `Message ${messageId} was cancelled`);
-    this.messageId = messageId;
   }
 }
 

@@ -70,9 +70,26 @@ export function leaseOf(message: object): Lease | undefined {
 
 /** Makes a message of a row, and remembers its lease when it was claimed by this very call. */
 export function toMessage<T>(record: LiveRecord, isClaimed = false): Message<T> {
-  const { token, holder, dueAt, ...rest } = record;
-  const message = { ...rest, visibleAt: dueAt, worker: workerOf(holder), payload: record.payload as T };
-  if (isClaimed && holder !== null) leases.set(message, { holder, token });
+  const { holder } = record;
+  // Field by field: a spread of the record costs several times as much, and this runs once for every delivery.
+  const message: Message<T> = {
+    id: record.id,
+    queue: record.queue,
+    payload: record.payload as T,
+    state: record.state,
+    priority: record.priority,
+    key: record.key,
+    headers: record.headers,
+    attempts: record.attempts,
+    maxAttempts: record.maxAttempts,
+    crashes: record.crashes,
+    enqueuedAt: record.enqueuedAt,
+    visibleAt: record.dueAt,
+    leaseUntil: record.leaseUntil,
+    worker: workerOf(holder),
+    error: record.error,
+  };
+  if (isClaimed && holder !== null) leases.set(message, { holder, token: record.token });
   return message;
 }
 
@@ -97,5 +114,5 @@ export function newHolder(name: string): string {
 
 /** The name of the worker behind a holder. */
 export function workerOf(holder: string | null): string | null {
-  return holder === null ? null : holder.replace(/#[^#]*$/, "");
+  return holder === null ? null : holder.slice(0, holder.lastIndexOf("#"));
 }

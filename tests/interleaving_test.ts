@@ -68,6 +68,17 @@ const STARTS: Readonly<Record<string, string>> = {
   values (${ID}, 1, 'failed', 'attempts', 0, ${at(0)}, ${at(0)}, ${TOKEN}, 5, 0, 5, 10, 'k', '{"n":1}')`,
 };
 
+/** What gives a lease, or takes one away and leaves the message. */
+const LEASE_CHANGES = [
+  ["ready", "claim"],
+  ["leased", "release"],
+  ["leased", "fail"],
+  ["leased", "operator's update"],
+  ["leased", "operator's release"],
+  ["expired", "expired sweep"],
+  ["failed", "replay"],
+] as const;
+
 const NOTHING = "[]";
 const UNCOMMITTED = new Error("rolled back on purpose");
 
@@ -78,9 +89,17 @@ describe("interleaving on one message", () => {
   });
   after(async () => await arena.close());
 
-  test("the second operation of a pair waits for the lock of the first", async () => {
+  test("a claim passes over a locked message, and a settling waits for it", async () => {
+    assertEquals((await arena.atOnce("ready", "operator's update", "claim", true)).hasWaited, false);
     assertEquals((await arena.atOnce("leased", "extend", "archive", true)).hasWaited, true);
-    assertEquals((await arena.atOnce("leased", "extend", "claim", true)).hasWaited, false);
+  });
+
+  test("every change of a lease raises the token", async () => {
+    for (const [start, operation] of LEASE_CHANGES) {
+      const before = tokenIn(await arena.inTurn(start, []));
+      const after = tokenIn(await arena.inTurn(start, [operation]));
+      assert(after > before, `${operation} of a message that is ${start}: from ${before} to ${after}`);
+    }
   });
 
   for (const start of Object.keys(STARTS)) {
@@ -337,6 +356,10 @@ async function waitsForLock(sql: postgres.Sql, pid: number, work: Promise<unknow
     if (hasEnded) return false;
     if (row?.waits === true) return true;
   }
+}
+
+function tokenIn({ state }: Outcome): number {
+  return Number(/"token":(\d+)/.exec(state)?.[1]);
 }
 
 function live(values: string): string {

@@ -6,14 +6,14 @@ import { BACKENDS, commands, openModelArena } from "./support/model_run.ts";
 
 /** The same every time: model_long_test.ts looks for what this has not seen. */
 const SEED = 20_300_101;
-const RUNS: Readonly<Record<string, number>> = { SQLite: 100, libSQL: 15, Postgres: 15 };
+const RUNS: Readonly<Record<string, number>> = { SQLite: 150, libSQL: 20, Postgres: 30 };
 
 describe("the queue and its model", () => {
   for (const [name, open] of Object.entries(BACKENDS)) {
     test(`${name} does what the model does`, async () => {
       await using arena = await openModelArena(open);
       await fc.assert(
-        fc.asyncProperty(commands(40), async (list) => {
+        fc.asyncProperty(commands(80), async (list) => {
           await arena.run(list);
         }),
         { numRuns: RUNS[name] ?? 0, seed: SEED },
@@ -22,7 +22,7 @@ describe("the queue and its model", () => {
   }
 
   test("all databases are left in the same state by the same commands", async () => {
-    const lists = fc.sample(commands(40), { numRuns: 10, seed: SEED + 1 });
+    const lists = fc.sample(commands(80), { numRuns: 10, seed: SEED + 1 });
     const results: unknown[] = [];
     for (const open of Object.values(BACKENDS)) {
       await using arena = await openModelArena(open);

@@ -9,6 +9,7 @@ import {
   createSchema,
   dropObject,
   findObjects,
+  findOrphans,
   inspectSchema,
   listMigrations,
   lockMigrations,
@@ -84,7 +85,11 @@ export async function migrate(database: Database, options: MigrateOptions = {}):
   }));
 }
 
-/** Compares the objects with what the migrations made. @throws {SchemaError} naming all that is missing or altered. */
+/**
+ * Compares the objects with what the migrations made, and looks for messages whose queue is gone.
+ *
+ * @throws {SchemaError} naming all that is missing or altered.
+ */
 export async function verify(database: Database): Promise<void> {
   const inspection = await inspect(database);
   if (!inspection.isOurs) throw new SchemaError(`pgqrs is not installed${inSchema(database)}: run "pgqrs install"`);
@@ -98,6 +103,9 @@ export async function verify(database: Database): Promise<void> {
     if (actual[name] === undefined) problems.push(`missing ${name}`);
     else if (normal(actual[name]) !== normal(definition)) problems.push(`altered ${name}`);
   }
+  // Only in tables that are as they should be can anything be looked for.
+  const orphans = problems.length > 0 ? [] : await database.query(findOrphans(), { isLong: true });
+  for (const [id] of orphans) problems.push(`orphaned messages: the queue with id ${id} is gone`);
   if (problems.length > 0) {
     throw new SchemaError(`pgqrs schema${inSchema(database)} is not as installed: ${problems.join("; ")}`);
   }

@@ -116,11 +116,8 @@ function nameOf({ usage }: Command): string {
 function unknownCommand(words: readonly string[]): UsageError {
   const [noun = ""] = words;
   const verbs = commands.filter(({ usage }) => wordsOf(usage)[0] === noun).map(({ usage }) => wordsOf(usage)[1]);
-  if (verbs.length > 0) {
-    return new UsageError(
-      `pgqrs ${noun} ${words[1] ?? ""} is unknown; there are ${verbs.join(", ")}`.replace("  ", " "),
-    );
-  }
+  const typed = [noun, ...(verbs.length > 0 ? words.slice(1, 2) : [])].join(" ");
+  if (verbs.length > 0) return new UsageError(`unknown command "${typed}"; ${noun} has ${verbs.join(", ")}`);
   const nouns = [...new Set(commands.map(({ usage }) => wordsOf(usage)[0]))];
-  return new UsageError(`unknown command "${noun}"; there are ${nouns.join(", ")}`);
+  return new UsageError(`unknown command "${typed}"; there are ${nouns.join(", ")}`);
 }

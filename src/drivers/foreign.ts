@@ -38,7 +38,7 @@ function isSession(tx: Execute | PostgresSession): tx is PostgresSession {
   return typeof (tx as { unsafe?: unknown } | null)?.unsafe === "function";
 }
 
-/** A row by position. What we execute in a caller's transaction has one column, so an object will do. */
+/** A row by position. What we execute in a caller's transaction names each column differently, so an object will do. */
 function toRow(row: unknown): Row {
   return Array.isArray(row) ? row : Object.values(row as object);
 }

@@ -243,7 +243,8 @@ function fence(holder: string): Fragment {
 /** A list as one JSON parameter. On Postgres the columns named in `json` are embedded, so that their exact text is kept. */
 function encodeItems<T extends SettleItem>(items: readonly T[], embedded: readonly (keyof T)[] = []): Fragment {
   const sorted = [...items].sort((a, b) => a.id - b.id);
-  if (embedded.length === 0) return sql`${json(JSON.stringify(sorted))}`;
+  const isPlain = sorted.every((item) => embedded.every((name) => item[name] === null));
+  if (isPlain) return sql`${json(JSON.stringify(sorted))}`;
   const texts = sorted.map((item) => {
     const plain = Object.entries(item).filter(([name]) => !embedded.includes(name as keyof T));
     const parts = plain.map(([name, value]) => `${JSON.stringify(name)}:${JSON.stringify(value)}`);
@@ -256,6 +257,11 @@ function encodeItems<T extends SettleItem>(items: readonly T[], embedded: readon
 /** Finds a live message. */
 export function findMessage(id: number): Statement {
   return statement("findMessage", sql`select ${liveColumns()} from ${table("messages")} where id = ${id}`);
+}
+
+/** How many failed attempts messages have had. Rows: id, attempts. */
+export function listAttempts(ids: readonly number[]): Statement {
+  return statement("listAttempts", sql`select id, attempts from ${table("messages")} where id ${oneOf(ids)}`);
 }
 
 /** Which live messages to list or count. */
@@ -387,7 +393,7 @@ update ${table("messages")} set ${change} where id = any (array(select id from h
 }
 
 /** The instant `delayMs` from now. */
-export function after(delayMs: number): Fragment {
+function after(delayMs: number): Fragment {
   const delay = perDialect({
     postgres: () => sql`${delayMs} * interval '1 millisecond'`,
     sqlite: () => sql`${delayMs}`,

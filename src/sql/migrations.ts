@@ -5,7 +5,17 @@
  */
 import { postgresTables, sqliteTables } from "./migrations/0001_tables.ts";
 import { postgresFunctions } from "./migrations/0002_functions.ts";
-import { type Fragment, perDialect, raw, sql, type Statement, statement, table, type Target } from "./sql.ts";
+import {
+  type Fragment,
+  perDialect,
+  raw,
+  sql,
+  type Statement,
+  statement,
+  table,
+  tableLiteral,
+  type Target,
+} from "./sql.ts";
 
 /** How a schema is made. */
 export interface SchemaOptions {
@@ -105,15 +115,18 @@ where name like 'pgqrs\\_%' escape '\\' and sql is not null`,
 
 function describePostgres(as: string): Fragment {
   // The namespace by the name of a table of ours, because the schema's own name is not a value but part of the text.
-  const ours = sql`n.oid = (select relnamespace from pg_catalog.pg_class where oid = '${
-    table("migrations")
-  }'::regclass)`;
+  const ours = sql`n.oid = (select relnamespace from pg_catalog.pg_class where oid = ${
+    tableLiteral("migrations")
+  }::regclass)`;
   return sql`select json_object_agg(o.name, o.definition order by o.name) as ${raw(as)} from (
   select 'column ' || c.relname || '.' || a.attname as name,
-    format_type(a.atttypid, a.atttypmod) || case when a.attnotnull then ' not null' else '' end as definition
+    format_type(a.atttypid, a.atttypmod) || case when a.attnotnull then ' not null' else '' end ||
+      coalesce(' default ' || pg_get_expr(d.adbin, d.adrelid), '') ||
+      case when a.attidentity = '' then '' else ' identity' end as definition
   from pg_catalog.pg_attribute a
   join pg_catalog.pg_class c on c.oid = a.attrelid
   join pg_catalog.pg_namespace n on n.oid = c.relnamespace
+  left join pg_catalog.pg_attrdef d on d.adrelid = a.attrelid and d.adnum = a.attnum
   where ${ours} and c.relkind = 'r' and c.relname like 'pgqrs\\_%' and a.attnum > 0 and not a.attisdropped
   union all
   select 'table ' || c.relname, case c.relpersistence when 'u' then 'unlogged' else 'logged' end
@@ -137,6 +150,27 @@ function describePostgres(as: string): Fragment {
   from pg_catalog.pg_proc p join pg_catalog.pg_namespace n on n.oid = p.pronamespace
   where ${ours} and p.proname like 'pgqrs\\_%'
 ) o`;
+}
+
+/**
+ * Finds queues that are gone but have live messages, which nobody would ever claim. Rows: the ids of such queues. It goes
+ * from queue to queue over the index of ready messages, so a long backlog costs no more than a short one.
+ */
+export function findOrphans(): Statement {
+  const ready = sql`select min(m.queue_id) from ${table("messages")} m where m.state = 'ready'`;
+  const isGone = sql`not exists (select 1 from ${table("queues")} q where q.id = queue_id)`;
+  return statement(
+    "findOrphans",
+    sql`with recursive used (queue_id) as (
+  select (${ready})
+  union all
+  select (${ready} and m.queue_id > u.queue_id) from used u where u.queue_id is not null
+)
+select queue_id from used where queue_id is not null and ${isGone}
+union
+select queue_id from ${table("messages")} where state = 'leased' and ${isGone}
+order by 1`,
+  );
 }
 
 /** What stands in the way of an installation. Row: see the columns. */

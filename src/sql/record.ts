@@ -113,9 +113,14 @@ export function decodeArchived(row: readonly unknown[]): ArchivedRecord {
   };
 }
 
-/** The columns of a queue, in the order of {@linkcode decodeQueue}. */
-export const queueColumns: Fragment = sql`id, name, ${millis(raw("created_at"))}, ${millis(raw("updated_at"))},
-  ${millis(raw("paused_at"))}, lease_ms, max_attempts, max_crashes, ${textOf("backoff")}, retention_ms`;
+/**
+ * The columns of a queue, in the order of {@linkcode decodeQueue}. Each has a name of its own, because a function that
+ * executes in a caller's transaction may give rows as objects.
+ */
+export const queueColumns: Fragment = sql`id, name, ${millis(raw("created_at"))} as created_ms,
+  ${millis(raw("updated_at"))} as updated_ms, ${
+  millis(raw("paused_at"))
+} as paused_ms, lease_ms, max_attempts, max_crashes, ${textOf("backoff")}, retention_ms`;
 
 /** Decodes a row of {@linkcode queueColumns}. */
 export function decodeQueue(row: readonly unknown[]): QueueRecord {

@@ -96,6 +96,24 @@ export function table(name: string): Deferred {
   return { kind: "deferred", resolve: ({ dialect, schema }) => raw(dialect.qualify(schema, `pgqrs_${name}`)) };
 }
 
+/** The same name as a text literal, where SQL wants the name of an object as a value. */
+export function tableLiteral(name: string): Deferred {
+  return {
+    kind: "deferred",
+    resolve: ({ dialect, schema }) => raw(`'${dialect.qualify(schema, `pgqrs_${name}`).replaceAll("'", "''")}'`),
+  };
+}
+
+/** What stands around the body of a function: a word that the name of the schema, which is in the body, does not hold. */
+export const bodyQuote: Deferred = {
+  kind: "deferred",
+  resolve: ({ schema }) => {
+    let word = "pgqrs";
+    while (schema.includes(`$${word}$`)) word += "_";
+    return raw(`$${word}$`);
+  },
+};
+
 /** The instant at which the statement runs: by the database's clock, or by the clock of a test. */
 export const now: Deferred = {
   kind: "deferred",

@@ -69,7 +69,7 @@ const REFUSED: Readonly<Record<string, Refusal>> = {
     () => JSON.parse('{"a":{"__proto__":{"s3cret":1}}}'),
     "payload.a.__proto__ as JSON: it is a key that sets the prototype elsewhere",
   ],
-  cycle: [() => CYCLE, "payload as JSON: it is a cycle"],
+  cycle: [() => CYCLE, "payload[1].back as JSON: it is a cycle"],
   "65 levels": [() => nested(65), "payload as JSON: it is nested deeper than 64 levels"],
   "10 000 levels": [() => nested(10_000), "payload as JSON: it is nested deeper than 64 levels"],
 };
@@ -129,7 +129,7 @@ function refused(context: Context): void {
   );
 
   test(
-    "archive() refuses such a result and such headers in the same way",
+    "archive() refuses such a result in the same words",
     inStore(context, async ({ store, producer, consumer }) => {
       await producer.enqueue(1);
       const [message] = await consumer.dequeue();

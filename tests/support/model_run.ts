@@ -41,32 +41,32 @@ type Fields<Kind> = {
 
 /** Lists of commands. */
 export function commands(maxLength: number): fc.Arbitrary<Command[]> {
-  const at = fc.nat({ max: 50 });
-  const ms = fc.constantFrom(0, 1, 50, 1_000);
+  const at = fc.nat({ max: 5 });
+  const ms = fc.constantFrom(0, 0, 1, 50, 1_000);
   const n = fc.nat({ max: 1 });
   const until = fc.constantFrom(undefined, "finished" as const, "started" as const, 100);
   const onConflict = fc.constantFrom("existing" as const, "reject" as const, "replace" as const);
   const consumer = fc.nat({ max: 1 });
   const priority = fc.constantFrom(0, 0, 5, 9);
   const changed = fc.option(priority, { nil: undefined });
-  const leaseMs = fc.constantFrom(10, 100, 5_000);
+  const leaseMs = fc.constantFrom(10, 5_000, 100_000);
   const often: { readonly [Kind in Command["kind"]]: [number, Fields<Kind>] } = {
     enqueue: [4, { n, delayMs: ms, priority }],
     enqueueKeyed: [4, { n, delayMs: ms, key: fc.constantFrom("a", "b"), onConflict, until }],
-    dequeue: [5, { consumer, limit: fc.integer({ min: 1, max: 3 }), leaseMs }],
+    dequeue: [10, { consumer, limit: fc.integer({ min: 1, max: 3 }), leaseMs }],
     archive: [2, { at }],
     delete: [1, { at }],
     release: [2, { at, ms }],
     extend: [2, { at, ms: fc.constantFrom(1, 50, 1_000) }],
-    fail: [3, { at, ms, retry: fc.boolean() }],
+    fail: [4, { at, ms, retry: fc.constantFrom(true, true, false) }],
     cancel: [1, { at }],
     remove: [1, { at }],
     replay: [2, { at }],
     update: [2, { at, delayMs: fc.option(ms, { nil: undefined }), priority: changed }],
-    advance: [5, { ms: fc.constantFrom(1, 20, 200, 6_000, 86_500_000) }],
+    advance: [4, { ms: fc.constantFrom(1, 1, 20, 50, 200, 6_000, 86_500_000) }],
     crash: [1, { consumer }],
     pause: [1, {}],
-    resume: [2, {}],
+    resume: [4, {}],
   };
   const command = fc.oneof(
     ...Object.entries(often).map(([kind, [weight, fields]]) => ({

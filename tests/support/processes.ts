@@ -16,6 +16,8 @@ export interface ProcessOptions {
   cwd?: string;
   /** What the process reads on its standard input. @default nothing */
   input?: string;
+  /** The words that run the file, as `runtimeCommand` gives them. @default the runtime that runs this */
+  runtime?: readonly string[];
 }
 
 /** How a process ended: one of the two is null. */
@@ -48,7 +50,7 @@ export interface TestProcess {
  * @param file is a path or a `file:` URL, best written as `new URL("./child.ts", import.meta.url)`.
  */
 export function startProcess(file: string | URL, options: ProcessOptions = {}): TestProcess {
-  const [program = "", ...args] = runtimeCommand();
+  const [program = "", ...args] = options.runtime ?? runtimeCommand();
   const path = file instanceof URL ? fileURLToPath(file) : file;
   const child = spawn(program, [...args, path, ...options.args ?? []], {
     cwd: options.cwd,

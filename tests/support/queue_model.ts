@@ -30,7 +30,7 @@ export interface DequeueCommand {
   readonly leaseMs: number;
 }
 
-/** What a consumer does with a delivery. Places (`at`) count what there is at the time, round and round. */
+/** What a consumer does with a delivery. Places (`at`) are counted from the last one that there is. */
 export type SettleCommand =
   | { readonly kind: "archive"; readonly at: number }
   | { readonly kind: "delete"; readonly at: number }
@@ -287,7 +287,7 @@ export class QueueModel {
   }
 }
 
-/** The element at a place, counted round and round. */
+/** The element at a place, counted from the last to the first and round and round. */
 export function pick<T>(list: readonly T[], at: number): T | undefined {
-  return list[at % Math.max(list.length, 1)];
+  return list[list.length - 1 - (at % Math.max(list.length, 1))];
 }

@@ -6,7 +6,7 @@
  * of a function sees what was committed while the one before it waited for a lock, so a decision is never made on an old
  * snapshot. SQLite has a single writer and needs neither.
  */
-import { type Fragment, raw, sql, table } from "../sql.ts";
+import { bodyQuote, type Fragment, raw, sql, table, tableLiteral } from "../sql.ts";
 
 /** What every function is pinned to: the path over the index in its order, and one plan for all values. */
 const PINNED = raw(`set search_path = pg_catalog, pg_temp
@@ -39,7 +39,7 @@ function claim(): Fragment {
 ) returns setof ${table("messages")}
 language plpgsql
 ${PINNED}
-as $pgqrs$
+as ${bodyQuote}
 declare
   v_now timestamptz := ${NOW};
   v_expired bigint[];
@@ -99,7 +99,7 @@ begin
   ))
   returning m.*;
 end
-$pgqrs$`;
+${bodyQuote}`;
 }
 
 /**
@@ -118,7 +118,7 @@ function settling(): Fragment[] {
 ) returns setof bigint
 language plpgsql
 ${PINNED}
-as $pgqrs$
+as ${bodyQuote}
 declare
   v_now timestamptz := ${NOW};
 begin
@@ -136,11 +136,11 @@ begin
   from gone g
   returning id;
 end
-$pgqrs$`,
+${bodyQuote}`,
     sql`create or replace function ${table("delete_leased")}(p_items json, p_holder text) returns setof bigint
 language plpgsql
 ${PINNED}
-as $pgqrs$
+as ${bodyQuote}
 begin
   return query
   delete from ${table("messages")} m
@@ -148,13 +148,13 @@ begin
   where ${FENCE}
   returning m.id;
 end
-$pgqrs$`,
+${bodyQuote}`,
     sql`create or replace function ${table("release_leased")}(
   p_items json, p_holder text, p_now timestamptz
 ) returns setof bigint
 language plpgsql
 ${PINNED}
-as $pgqrs$
+as ${bodyQuote}
 declare
   v_now timestamptz := ${NOW};
 begin
@@ -166,13 +166,13 @@ begin
   where ${FENCE}
   returning m.id;
 end
-$pgqrs$`,
+${bodyQuote}`,
     sql`create or replace function ${table("extend_leased")}(
   p_items json, p_holder text, p_now timestamptz
 ) returns setof bigint
 language plpgsql
 ${PINNED}
-as $pgqrs$
+as ${bodyQuote}
 begin
   -- The clock is read for each row, after its lock was waited for: the lease is as long as asked for, whatever the wait.
   return query
@@ -182,13 +182,13 @@ begin
   where ${FENCE}
   returning m.id;
 end
-$pgqrs$`,
+${bodyQuote}`,
     sql`create or replace function ${table("fail_leased")}(
   p_items json, p_holder text, p_by text, p_now timestamptz
 ) returns setof bigint
 language plpgsql
 ${PINNED}
-as $pgqrs$
+as ${bodyQuote}
 declare
   v_now timestamptz := ${NOW};
 begin
@@ -220,7 +220,7 @@ begin
   where ${FENCE} and m.attempts + 1 < m.max_attempts and i.is_final = 0
   returning m.id;
 end
-$pgqrs$`,
+${bodyQuote}`,
   ];
 }
 
@@ -230,7 +230,7 @@ function enqueueMany(): Fragment {
 ) returns setof json
 language plpgsql
 ${PINNED}
-as $pgqrs$
+as ${bodyQuote}
 declare
   v_now timestamptz := ${NOW};
   v_queue ${table("queues")}%rowtype;
@@ -273,7 +273,7 @@ begin
     for v_item in
       -- The ids are taken in the order of the list, whatever the order of the keys.
       with item as materialized (
-        select n, payload, option, nextval('${table("messages_id_seq")}') as id
+        select n, payload, option, nextval(${tableLiteral("messages_id_seq")}) as id
         from rows from (json_array_elements(p_payloads), json_array_elements(p_options))
           with ordinality as t(payload, option, n)
       )
@@ -369,7 +369,7 @@ begin
     return next json_build_object('n', v_item.n, 'id', v_id, 'refused', v_why);
   end;
 end
-$pgqrs$`;
+${bodyQuote}`;
 }
 
 function enqueueOne(): Fragment {
@@ -377,7 +377,7 @@ function enqueueOne(): Fragment {
   queue text, payload json, options json default '{}'
 ) returns bigint
 language plpgsql
-as $pgqrs$
+as ${bodyQuote}
 declare
   v_unknown text := (
     select string_agg(k, ', ') from json_object_keys(options) k
@@ -414,5 +414,5 @@ begin
   end if;
   return (v_answer ->> 'id')::bigint;
 end
-$pgqrs$`;
+${bodyQuote}`;
 }
