@@ -59,7 +59,7 @@ export {
 } from "./src/consumer.ts";
 export type { CallLimits, Logger } from "./src/database.ts";
 export type { LibsqlClient, LibsqlResult, LibsqlTransaction } from "./src/drivers/libsql.ts";
-export type { PostgresClient, PostgresQuery, PostgresSession } from "./src/drivers/postgres_client.ts";
+export type { PostgresClient, PostgresQuery, PostgresSession } from "./src/drivers/postgres_session.ts";
 export type { SqliteClient, SqliteStatement } from "./src/drivers/sqlite.ts";
 export {
   ConfigError,

@@ -243,6 +243,13 @@ function tableOf(results: readonly Result[]): string[] {
     "bare",
     "ratio",
   ];
-  const rows = [head, head.map((_, i) => i === 0 ? "---" : "---:"), ...results.map(rowOf)];
-  return rows.map((cells) => `| ${cells.join(" | ")} |`);
+  const rows = [head, ...results.map(rowOf)];
+  const widths = head.map((_, i) => Math.max(...rows.map((cells) => cells[i]?.length ?? 0)));
+  const line = (cells: readonly string[]): string => `| ${cells.join(" | ")} |`;
+  // As the formatter would have it, because the page is checked like any other.
+  const [first = "", ...others] = rows.map((cells) =>
+    line(cells.map((cell, i) => i === 0 ? cell.padEnd(widths[i] ?? 0) : cell.padStart(widths[i] ?? 0)))
+  );
+  const rule = line(widths.map((width, i) => i === 0 ? "-".repeat(width) : `${"-".repeat(width - 1)}:`));
+  return [first, rule, ...others];
 }

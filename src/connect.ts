@@ -2,7 +2,7 @@
 import { Config } from "./config.ts";
 import { Database, type Logger, type Settings, type TransactionScope } from "./database.ts";
 import type { LibsqlClient } from "./drivers/libsql.ts";
-import type { PostgresClient } from "./drivers/postgres_client.ts";
+import type { PostgresClient } from "./drivers/postgres_session.ts";
 import type { SqliteClient } from "./drivers/sqlite.ts";
 import { checkInteger, checkName, checkOptions } from "./options.ts";
 import { assertDuration } from "./retry.ts";

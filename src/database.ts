@@ -1,5 +1,4 @@
 /** What the roles have in common: the driver, what statements are rendered for, and the settings of queues. */
-import { joinTransaction } from "./drivers/foreign.ts";
 import { DatabaseError, NotFoundError, SchemaError, StateError } from "./errors.ts";
 import type { CallOptions, Connection, Driver, Row } from "./sql/driver.ts";
 import { findQueue } from "./sql/queues.ts";
@@ -120,7 +119,7 @@ export class Database {
   }
 
   #connectionOf(tx: TransactionLike): Connection {
-    return tx instanceof Transaction ? Transaction.connectionOf(tx) : joinTransaction(tx, this.target.dialect.name);
+    return tx instanceof Transaction ? Transaction.connectionOf(tx) : this.driver.join(tx);
   }
 }
 

@@ -1,5 +1,5 @@
 /** Transactions: ours, and those that the caller brings along. */
-import type { PostgresSession } from "./drivers/postgres_client.ts";
+import type { PostgresSession } from "./drivers/postgres_session.ts";
 import type { TransactionConnection } from "./sql/driver.ts";
 
 /**

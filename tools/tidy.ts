@@ -75,8 +75,6 @@ const LAYERS: readonly (readonly [from: RegExp, to: RegExp])[] = [
   [/^src\/sql\//, /^src\/(sql\/|errors\.ts$|json\.ts$)/],
   [/^src\/drivers\//, /^src\/(drivers\/|sql\/|errors\.ts$)/],
   [/^src\/connect\.ts$/, /^src\/(?!cli\/|admin\/|sql\/)/],
-  // The one way from the roles to a driver that is not chosen by a DSN: the transaction of the caller.
-  [/^src\/database\.ts$/, /^src\/((sql\/)|drivers\/foreign\.ts$|[^/]*\.ts$)/],
   [/^src\//, /^src\/(?!cli\/|drivers\/|connect\.ts$|config\.ts$)/],
 ];
 

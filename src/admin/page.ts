@@ -31,7 +31,7 @@ export function pageLimit(limit: number | undefined, { settings }: Database): nu
 /** Reads the numbers of a cursor. @throws {TypeError} */
 export function parseCursor(cursor: string | undefined, parts: number): number[] | undefined {
   if (cursor === undefined) return undefined;
-  const numbers = String(cursor).split(".").map(Number);
+  const numbers = /^\d+(\.\d+)*$/.test(cursor) ? cursor.split(".").map(Number) : [];
   if (numbers.length === parts && numbers.every(Number.isSafeInteger)) return numbers;
   throw new TypeError("Cannot use cursor: it was not given by a page of this list");
 }

@@ -56,6 +56,7 @@ interface Inspection {
   readonly isOurs: boolean;
   readonly hasObjects: boolean;
   readonly user: string;
+  readonly tables: string;
 }
 
 /** Installs what is missing. Safe to call at any time and by many processes at once: one works, the others wait. */
@@ -130,8 +131,8 @@ export async function uninstall(database: Database): Promise<string[]> {
 }
 
 async function applyPending(database: Database, options: SchemaOptions): Promise<MigrationStep[]> {
-  if ((await pendingMigrations(database)).length === 0) return [];
   try {
+    if ((await pendingMigrations(database)).length === 0) return [];
     return await inMigration(database, async (query) => {
       const inspection = await inspectWith(database, query);
       const pending = await pendingAfter(database, inspection, query);
@@ -211,15 +212,32 @@ async function inspectWith(
 ): Promise<Inspection> {
   const [row = []] = await query(inspectSchema(database.target.schema));
   const isSet = (i: number): boolean => Number(row[i]) > 0;
-  return { exists: isSet(0), isWritable: isSet(1), isOurs: isSet(2), hasObjects: isSet(3), user: String(row[4]) };
+  const [, , , , user, tables] = row.map(String);
+  return {
+    exists: isSet(0),
+    isWritable: isSet(1),
+    isOurs: isSet(2),
+    hasObjects: isSet(3),
+    user: user ?? "",
+    tables: tables ?? "",
+  };
 }
 
+/** Names the statement that lets this role go on: each works for an owner who is no superuser and has no other roles. */
 async function explainPermission(database: Database, error: DatabaseError): Promise<Error> {
-  const { exists, isWritable, user } = await inspect(database);
+  const { exists, isOurs, isWritable, tables, user } = await inspect(database);
   const schema = quoteName(database.target.schema);
   if (!exists) {
     return new SchemaError(
-      `Cannot create schema ${schema}: an owner of the database has to run: create schema ${schema} authorization ${user}`,
+      `Cannot create schema ${schema}: an owner of the database has to run: ` +
+        `create schema ${schema} grant usage, create on schema ${schema} to ${user}`,
+    );
+  }
+  if (isOurs && error.statement === "listMigrations") {
+    const sequence = database.target.dialect.qualify(database.target.schema, "pgqrs_messages_id_seq");
+    return new SchemaError(
+      `Cannot read the tables in schema ${schema}: their owner has to run: grant usage on schema ${schema} to ${user}; ` +
+        `grant select, insert, update, delete on ${tables} to ${user}; grant usage on sequence ${sequence} to ${user}`,
     );
   }
   if (isWritable) return error;

@@ -33,7 +33,7 @@ export class WorkerAdmin {
   /** Lists who holds leases, by name and queue. */
   async list(limits: CallLimits = {}): Promise<WorkerInfo[]> {
     const rows = await this.#database.query(listHolders(), limits);
-    return rows.map((row) => ({
+    const list = rows.map((row) => ({
       name: workerOf(String(row[0])) ?? "",
       queue: String(row[1]),
       leased: Number(row[2]),
@@ -41,6 +41,8 @@ export class WorkerAdmin {
       leaseUntil: new Date(Number(row[4])),
       expired: Number(row[5]),
     }));
+    // By the name without its random part, and alike whatever the collation of the database.
+    return list.sort((a, b) => order(a.name, b.name) || order(a.queue, b.queue));
   }
 
   /** Takes all leases of a name away, so that its messages can be claimed at once. Resolves to their ids. */
@@ -49,4 +51,8 @@ export class WorkerAdmin {
     const rows = await this.#database.query(releaseHeld(name), limits);
     return rows.map(([id]) => Number(id)).sort((a, b) => a - b);
   }
+}
+
+function order(a: string, b: string): number {
+  return a < b ? -1 : a > b ? 1 : 0;
 }

@@ -1,30 +1,21 @@
-/** Joins a transaction that the caller has begun with a client of their own. */
-import type { DialectName } from "../sql/dialect.ts";
-import type { CallOptions, Connection, Row } from "../sql/driver.ts";
+/** Joins a transaction that the caller has begun with a client of their own, through a function that executes. */
+import type { DatabaseError } from "../errors.ts";
+import type { Connection, Row } from "../sql/driver.ts";
 import type { Rendered } from "../sql/sql.ts";
 import type { Execute } from "../transaction.ts";
-import { type PostgresSession, sendRaw } from "./postgres_client.ts";
-import { toDatabaseError as toPostgresError } from "./postgres_failure.ts";
-import { toDatabaseError as toSqliteError } from "./sqlite_failure.ts";
 import { runParts } from "./transaction.ts";
 
 /** A connection on which our statements are part of the caller's transaction. @throws {TypeError} */
-export function joinTransaction(tx: Execute | PostgresSession, dialect: DialectName): Connection {
-  if (isSession(tx)) {
-    return {
-      query: ({ name, parts }: Rendered, options: CallOptions = {}): Promise<readonly Row[]> =>
-        runParts(parts, (part) => sendRaw(tx, name, part, options, false)),
-    };
-  }
+export function joinExecute(tx: unknown, toError: (error: unknown, statement: string) => DatabaseError): Connection {
   if (typeof tx !== "function") {
     throw new TypeError("Cannot use tx: it must be a transaction of the store, of a postgres client, or a function");
   }
-  const toError = dialect === "postgres" ? toPostgresError : toSqliteError;
+  const execute = tx as Execute;
   return {
     query: ({ name, parts }: Rendered): Promise<readonly Row[]> =>
       runParts(parts, async ({ text, values }) => {
         try {
-          const answer = await tx(text, [...values]);
+          const answer = await execute(text, [...values]);
           return ("rows" in answer ? answer.rows : answer).map(toRow);
         } catch (error) {
           throw toError(error, name);
@@ -33,12 +24,7 @@ export function joinTransaction(tx: Execute | PostgresSession, dialect: DialectN
   };
 }
 
-/** A transaction of `postgres` is itself a function, so what tells it is its method. */
-function isSession(tx: Execute | PostgresSession): tx is PostgresSession {
-  return typeof (tx as { unsafe?: unknown } | null)?.unsafe === "function";
-}
-
-/** A row by position. What we execute in a caller's transaction names each column differently, so an object will do. */
+/** A row by position. What we execute in a caller's transaction has one column, so an object will do. */
 function toRow(row: unknown): Row {
   return Array.isArray(row) ? row : Object.values(row as object);
 }

@@ -8,6 +8,7 @@ import { ConfigError, DatabaseError, type Outcome } from "../errors.ts";
 import { sqlite as dialect } from "../sql/dialect.ts";
 import type {
   CallOptions,
+  Connection,
   Driver,
   DriverOptions,
   Row,
@@ -15,6 +16,7 @@ import type {
   TransactionLimits,
 } from "../sql/driver.ts";
 import type { Rendered, RenderedPart } from "../sql/sql.ts";
+import { joinExecute } from "./foreign.ts";
 import { isBusy, toDatabaseError } from "./sqlite_failure.ts";
 import { encodeCallerValue } from "./sqlite_value.ts";
 import { CALLERS, endWithin, rolledBack, runParts, TransactionClock } from "./transaction.ts";
@@ -140,6 +142,10 @@ class LibsqlDriver implements Driver {
     } finally {
       tx.close();
     }
+  }
+
+  join(tx: unknown): Connection {
+    return joinExecute(tx, toDatabaseError);
   }
 
   close(): Promise<void> {

@@ -8,6 +8,7 @@ import { DatabaseError } from "../errors.ts";
 import { postgres as dialect } from "../sql/dialect.ts";
 import type {
   CallOptions,
+  Connection,
   Driver,
   DriverOptions,
   Row,
@@ -17,6 +18,7 @@ import type {
 import type { Rendered, RenderedPart } from "../sql/sql.ts";
 import { parsePostgresDsn } from "./postgres_address.ts";
 import { assertCommitted, isRetryable } from "./postgres_failure.ts";
+import { joinPostgres } from "./postgres_session.ts";
 import { closedError, Lane, type Session } from "./postgres_lane.ts";
 import { endWithin, rolledBack, runParts, TransactionClock } from "./transaction.ts";
 
@@ -84,6 +86,10 @@ class PostgresDriver implements Driver {
     } finally {
       this.#giveBack(this.#wide, lane, true);
     }
+  }
+
+  join(tx: unknown): Connection {
+    return joinPostgres(tx);
   }
 
   async close(): Promise<void> {

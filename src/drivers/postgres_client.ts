@@ -8,6 +8,7 @@ import { DatabaseError } from "../errors.ts";
 import { postgres as dialect } from "../sql/dialect.ts";
 import type {
   CallOptions,
+  Connection,
   Driver,
   DriverOptions,
   Row,
@@ -16,58 +17,15 @@ import type {
 } from "../sql/driver.ts";
 import type { Rendered, RenderedPart } from "../sql/sql.ts";
 import { assertCommitted, toDatabaseError } from "./postgres_failure.ts";
+import { joinPostgres, type PostgresClient, type PostgresSession, sendRaw, unanswered } from "./postgres_session.ts";
 import { CALLERS, endWithin, rolledBack, runParts, TransactionClock } from "./transaction.ts";
 
-/** What we use of a `postgres` client, a reserved connection or a transaction of it. */
-export interface PostgresSession {
-  /** Sends a text with values. */
-  unsafe(text: string, values?: unknown[], options?: Record<string, unknown>): PostgresQuery;
-}
-
-/** What we use of a `postgres` client. */
-export interface PostgresClient extends PostgresSession {
-  /** Takes a connection out of the pool. */
-  reserve(): Promise<PostgresSession & { release(): void }>;
-}
-
-/** What we use of a query of a `postgres` client. */
-export interface PostgresQuery extends PromiseLike<unknown> {
-  /** Resolves to rows of undecoded columns. */
-  raw(): PromiseLike<unknown>;
-  /** Asks the server to stop. */
-  cancel(): unknown;
-}
-
-/** Rows of undecoded columns, and what the server says that it did. */
-type RawAnswer = readonly (readonly (Uint8Array | null)[])[] & { readonly command?: string };
-
-const decoder = new TextDecoder();
 /** How long the end of a transaction may take, whatever was left of its time. */
 const COMMIT_MS = 900;
 
 /** Makes a driver of the caller's client. */
 export function adoptPostgres(client: PostgresClient, options: DriverOptions): Driver {
   return new PostgresClientDriver(client, options);
-}
-
-/** Sends one part through a session of the client and reads the answer raw. */
-export async function sendRaw(
-  session: PostgresSession,
-  name: string,
-  { text, values }: RenderedPart,
-  limits: CallOptions,
-  isPrepared: boolean,
-): Promise<readonly Row[]> {
-  const query = session.unsafe(text, [...values], { prepare: isPrepared, simple: false });
-  const answer = Promise.resolve(query.raw()).catch((error) => {
-    throw toDatabaseError(error, name);
-  });
-  const rows = await endWithin(answer, limits, (reason) => {
-    query.cancel();
-    return unanswered(name, reason);
-  }) as RawAnswer;
-  const decoded = rows.map((row) => row.map((value) => value === null ? null : decoder.decode(value)));
-  return Object.assign(decoded, { command: rows.command });
 }
 
 class PostgresClientDriver implements Driver {
@@ -107,6 +65,10 @@ class PostgresClientDriver implements Driver {
     return result;
   }
 
+  join(tx: unknown): Connection {
+    return joinPostgres(tx);
+  }
+
   close(): Promise<void> {
     return Promise.resolve();
   }
@@ -142,14 +104,6 @@ async function leave(session: ReservedSession, text: "commit" | "rollback", cloc
   const deadline = Math.max(text === "commit" ? clock.deadline : 0, performance.now() + COMMIT_MS);
   const answered = await endWithin(answer, { deadline }, (reason) => unanswered(text, reason));
   if (text === "commit") assertCommitted(answered);
-}
-
-function unanswered(statement: string, reason: "aborted" | "timeout"): DatabaseError {
-  return new DatabaseError(`No answer to ${statement} in time: it may or may not have been applied`, {
-    outcome: "unknown",
-    reason,
-    statement,
-  });
 }
 
 class ReservedTransaction implements TransactionConnection {

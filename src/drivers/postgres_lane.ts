@@ -3,7 +3,7 @@
  * deadline on every call, and disposal of a connection that does not answer.
  */
 import type { Socket } from "node:net";
-import postgresJs from "postgres";
+import type postgresJs from "postgres";
 import { DatabaseError } from "../errors.ts";
 import type { CallOptions, DriverOptions, Row } from "../sql/driver.ts";
 import type { RenderedPart } from "../sql/sql.ts";
@@ -13,6 +13,11 @@ import { openSocket, requestCancel, TlsRefusedError } from "./postgres_socket.ts
 import { encodePostgresValue, serializers } from "./postgres_value.ts";
 import { CALLERS, endWithin } from "./transaction.ts";
 
+/**
+ * Keeps bundlers from drawing the client into a bundle for browsers, with all its imports of `node:` at the top: they only
+ * follow an import whose second argument they can read. Deno, JSR, Node and Bun see a usual one.
+ */
+const NOT_BUNDLED: ImportCallOptions | undefined = undefined;
 const FIRST_PAUSE_MS = 20;
 const LONGEST_PAUSE_MS = 1_000;
 /** How often the deadlines of the calls under way are looked at: one timer a connection costs less than one a call. */
@@ -176,8 +181,9 @@ export class Lane {
 
   async #attempt(timeoutMs: number): Promise<Session> {
     const closing = this.#closing.signal;
+    const { default: createClient } = await import("postgres", NOT_BUNDLED);
     const socket = await openSocket(this.#address, Math.max(timeoutMs, 1), closing);
-    const client = this.#client(socket);
+    const client = this.#client(createClient, socket);
     const giveUp = (): void => void socket.destroy();
     const timer = setTimeout(giveUp, Math.max(timeoutMs, 1));
     closing.addEventListener("abort", giveUp);
@@ -206,10 +212,10 @@ export class Lane {
     }
   }
 
-  #client(socket: Socket): postgresJs.Sql {
+  #client(createClient: typeof postgresJs, socket: Socket): postgresJs.Sql {
     let fresh: Socket | undefined = socket;
     const { host, port, database, user, password, applicationName } = this.#address;
-    return postgresJs({
+    return createClient({
       // All settings are given, because the client would look for the rest in the environment.
       host,
       port,

@@ -4,9 +4,7 @@
  * The client could do this by itself, but then a connection that never answers could not be disposed of (it never
  * rejects), a server that accepts and closes is asked again in a hot loop, and `verify-ca` is missing.
  */
-import { readFile } from "node:fs/promises";
-import { connect as connectTcp, isIP, type Socket } from "node:net";
-import { connect as connectTls } from "node:tls";
+import type { Socket } from "node:net";
 import type { PostgresAddress } from "./postgres_address.ts";
 
 const CANCEL_MS = 1_000;
@@ -14,6 +12,7 @@ const SSL_REQUEST = Uint8Array.of(0, 0, 0, 8, 4, 210, 22, 47);
 
 /** Opens the socket or rejects within `timeoutMs`. */
 export async function openSocket(address: PostgresAddress, timeoutMs: number, signal?: AbortSignal): Promise<Socket> {
+  const { connect: connectTcp } = await import("node:net");
   const plain = address.host.startsWith("/")
     ? connectTcp({ path: `${address.host}/.s.PGSQL.${address.port}` })
     : connectTcp({ host: address.host, port: address.port });
@@ -31,6 +30,7 @@ export async function openSocket(address: PostgresAddress, timeoutMs: number, si
       if (address.sslMode === "prefer") return plain;
       throw new TlsRefusedError(address.sslMode);
     }
+    const { connect: connectTls } = await import("node:tls");
     current = connectTls({ socket: plain, ...(await tlsOptions(address)) });
     current.on("error", () => {});
     await event(current, "secureConnect");
@@ -67,8 +67,10 @@ export class TlsRefusedError extends Error {
 export async function tlsOptions(
   { host, sslMode, sslRootCert }: Pick<PostgresAddress, "host" | "sslMode" | "sslRootCert">,
 ): Promise<Record<string, unknown>> {
+  const { isIP } = await import("node:net");
   const servername = isIP(host) ? {} : { servername: host };
-  const ca = sslRootCert === undefined || sslRootCert === "system" ? {} : { ca: await readFile(sslRootCert) };
+  const isGiven = sslRootCert !== undefined && sslRootCert !== "system";
+  const ca = isGiven ? { ca: await (await import("node:fs/promises")).readFile(sslRootCert) } : {};
   if (sslMode === "verify-full") return { ...servername, ...ca, host, rejectUnauthorized: true };
   if (sslMode === "verify-ca") {
     return { ...servername, ...ca, host, rejectUnauthorized: true, checkServerIdentity: (): undefined => undefined };

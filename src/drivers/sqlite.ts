@@ -5,10 +5,10 @@
  * SQLite; a busy database is asked again after a pause of ours, during which timers and heartbeats run. One connection
  * serves everything, and a queue in front of it keeps a transaction to itself.
  */
-import { setImmediate as nextMacrotask } from "node:timers";
 import { sqlite as dialect } from "../sql/dialect.ts";
 import type {
   CallOptions,
+  Connection,
   Driver,
   DriverOptions,
   Row,
@@ -16,6 +16,7 @@ import type {
   TransactionLimits,
 } from "../sql/driver.ts";
 import type { Rendered, RenderedPart } from "../sql/sql.ts";
+import { joinExecute } from "./foreign.ts";
 import { Gate } from "./gate.ts";
 import { isBusy, toDatabaseError } from "./sqlite_failure.ts";
 import { createFile, parseSqliteDsn } from "./sqlite_file.ts";
@@ -42,6 +43,11 @@ export interface SqliteClient {
   close(): void;
 }
 
+interface SqliteOptions extends DriverOptions {
+  /** That of `node:timers`, handed in because no module of a driver may import `node:` at its top. */
+  readonly setImmediate: (callback: () => void) => unknown;
+}
+
 const SHORTEST_PAUSE_MS = 1;
 const LONGEST_PAUSE_MS = 25;
 /** How long the end of a transaction may take, whatever was left of its time. */
@@ -53,18 +59,18 @@ const STRETCH_MS = 8;
 export async function openSqlite(dsn: string, options: DriverOptions): Promise<Driver> {
   const { path, synchronous } = parseSqliteDsn(dsn);
   const { DatabaseSync } = await import("node:sqlite");
+  const { setImmediate } = await import("node:timers");
   if (path !== ":memory:") await createFile(path);
   const client = openFile(() => new DatabaseSync(path) as unknown as SqliteClient);
-  const driver = new SqliteDriver(client, options, true);
+  const driver = new SqliteDriver(client, { ...options, setImmediate }, true);
   await driver.prepareConnection(options.useWal ? "wal" : "delete", synchronous);
   return driver;
 }
 
 /** Makes a driver of a `DatabaseSync` that the caller made and goes on owning. */
 export async function adoptSqlite(client: SqliteClient, options: DriverOptions): Promise<Driver> {
-  const driver = new SqliteDriver(client, options, false);
-  await Promise.resolve();
-  return driver;
+  const { setImmediate } = await import("node:timers");
+  return new SqliteDriver(client, { ...options, setImmediate }, false);
 }
 
 class SqliteDriver implements Driver {
@@ -72,13 +78,15 @@ class SqliteDriver implements Driver {
   readonly #client: SqliteClient;
   readonly #isOwned: boolean;
   readonly #timeoutMs: number;
+  readonly #nextMacrotask: SqliteOptions["setImmediate"];
   readonly #gate = new Gate();
   readonly #statements = new Map<string, SqliteStatement>();
   #isClosed = false;
   #stretchEndsAt = 0;
 
-  constructor(client: SqliteClient, { timeoutMs }: DriverOptions, isOwned: boolean) {
+  constructor(client: SqliteClient, { timeoutMs, setImmediate }: SqliteOptions, isOwned: boolean) {
     this.#client = client;
+    this.#nextMacrotask = setImmediate;
     this.#isOwned = isOwned;
     this.#timeoutMs = timeoutMs;
   }
@@ -129,6 +137,10 @@ class SqliteDriver implements Driver {
     }
   }
 
+  join(tx: unknown): Connection {
+    return joinExecute(tx, toDatabaseError);
+  }
+
   async close(): Promise<void> {
     if (this.#isClosed) return;
     // Whoever was let in before may finish; nobody is let in after.
@@ -161,7 +173,7 @@ class SqliteDriver implements Driver {
    */
   async #takeTurns(): Promise<void> {
     if (performance.now() > this.#stretchEndsAt) {
-      await new Promise<void>((resolve) => nextMacrotask(resolve));
+      await new Promise<void>((resolve) => this.#nextMacrotask(resolve));
       this.#stretchEndsAt = performance.now() + STRETCH_MS;
     }
   }

@@ -33,8 +33,9 @@ const TOLD =
 export function toDatabaseError(error: unknown, statement: string): DatabaseError {
   if (error instanceof DatabaseError) return error;
   const name = resultName(error);
+  // The libSQL client puts the code before the message once more for a batch and in a transaction.
   const message = String((error as { message?: unknown } | null)?.message ?? "").replace(
-    /^SQLITE_\w+: (SQLite error: )?/,
+    /^(SQLITE_\w+: )+(SQLite error: )?/,
     "",
   );
   const told = TOLD.test(message) ? `: ${message.slice(0, 200)}` : "";

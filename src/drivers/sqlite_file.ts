@@ -1,6 +1,4 @@
 /** Reads a `sqlite:` or `file:` DSN, and creates the file for its owner alone. */
-import { mkdir, open } from "node:fs/promises";
-import { dirname } from "node:path";
 import { ConfigError, DatabaseError } from "../errors.ts";
 
 /** What a DSN says. */
@@ -31,6 +29,8 @@ export function parseSqliteDsn(dsn: string): SqliteAddress {
 
 /** Creates the file with mode 0600 if there is none; SQLite gives its side files the mode of the database. */
 export async function createFile(path: string): Promise<void> {
+  const { mkdir, open } = await import("node:fs/promises");
+  const { dirname } = await import("node:path");
   try {
     await mkdir(dirname(path), { recursive: true, mode: 0o700 });
     await (await open(path, "a", 0o600)).close();

@@ -41,6 +41,12 @@ export interface Driver extends Connection {
   readonly dialect: Dialect;
   /** Runs `work` in a transaction that is committed when it resolves and rolled back when it rejects. */
   transaction<T>(work: (tx: TransactionConnection) => Promise<T>, limits: TransactionLimits): Promise<T>;
+  /**
+   * Joins a transaction that the caller has begun with a client of their own.
+   *
+   * @throws {TypeError} when `tx` is nothing that statements can be executed with.
+   */
+  join(tx: unknown): Connection;
   /** Closes what this driver has opened, and nothing else. Calls under way end within their deadline. */
   close(): Promise<void>;
 }

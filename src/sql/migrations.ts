@@ -178,7 +178,7 @@ export function inspectSchema(schema: string): Statement {
   return statement(
     "inspectSchema",
     perDialect({
-      // Whether the schema exists, may be written to, holds our marker, holds objects of that prefix; and who we are.
+      // Whether the schema exists, may be written to, holds our marker, holds objects of that prefix; who we are; tables.
       postgres: () =>
         sql`select
   (select count(*) from pg_catalog.pg_namespace where nspname = ${schema}),
@@ -187,11 +187,16 @@ export function inspectSchema(schema: string): Statement {
   (select count(*) from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
     where n.nspname = ${schema} and c.relname = 'pgqrs_migrations'),
   (select count(*) from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
-    where n.nspname = ${schema} and c.relname like 'pgqrs\\_%'),
-  quote_ident(current_user)`,
+    where n.nspname = ${schema} and c.relname like 'pgqrs\\_%')
+    + (select count(*) from pg_catalog.pg_proc p join pg_catalog.pg_namespace n on n.oid = p.pronamespace
+      where n.nspname = ${schema} and p.proname like 'pgqrs\\_%'),
+  quote_ident(current_user),
+  (select string_agg(format('%I.%I', n.nspname, c.relname), ', ' order by c.relname)
+    from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
+    where n.nspname = ${schema} and c.relkind = 'r' and c.relname like 'pgqrs\\_%')`,
       sqlite: () =>
         sql`select 1, 1, (select count(*) from sqlite_schema where name = 'pgqrs_migrations'),
-  (select count(*) from sqlite_schema where name like 'pgqrs\\_%' escape '\\'), ''`,
+  (select count(*) from sqlite_schema where name like 'pgqrs\\_%' escape '\\'), '', ''`,
     }),
   );
 }

@@ -1,11 +1,20 @@
 /** The whole contract, in the order in which a reader would learn it. */
+import { adminArchiveContract } from "./admin_archive.ts";
+import { adminMessagesContract } from "./admin_messages.ts";
+import { adminQueuesContract } from "./admin_queues.ts";
+import { adminReportsContract } from "./admin_reports.ts";
 import { consumerContract } from "./consumer.ts";
 import type { Context } from "./context.ts";
 import { countsContract } from "./counts.ts";
+import { driftContract } from "./drift.ts";
 import { foreignContract } from "./foreign.ts";
 import { keysContract } from "./keys.ts";
+import { privilegesContract } from "./privileges.ts";
 import { producerContract } from "./producer.ts";
+import { schemaContract } from "./schema.ts";
 import { settleContract } from "./settle.ts";
+import { sqlEnqueueContract } from "./sql_enqueue.ts";
+import { statementsContract } from "./statements.ts";
 import { transactionContract } from "./transaction.ts";
 import { valuesContract } from "./values.ts";
 
@@ -19,4 +28,13 @@ export function contract(context: Context): void {
   countsContract(context);
   transactionContract(context);
   foreignContract(context);
+  adminQueuesContract(context);
+  adminMessagesContract(context);
+  adminArchiveContract(context);
+  adminReportsContract(context);
+  statementsContract(context);
+  schemaContract(context);
+  driftContract(context);
+  privilegesContract(context);
+  sqlEnqueueContract(context);
 }

@@ -23,7 +23,8 @@ export interface StormBars {
 /** What was measured. */
 export interface StormResult {
   readonly acknowledged: number;
-  readonly archived: number;
+  /** Keys that were lost, and keys that made more than one message. */
+  readonly wrongKeys: number;
   readonly crashes: number;
   readonly unknown: number;
   readonly notApplied: number;
@@ -72,7 +73,7 @@ class Storm implements AsyncDisposable {
     const args = [role, this.#dsn, `p${index}`, role === "producer" ? this.#loops : 1, this.#untilMs, from].map(String);
     const child = startProcess(SCRIPT, { args, ...(runtime && { runtime }) });
     this.#processes[index] = child;
-    this.#readers.push(this.#read(index, child));
+    this.#readers[index] = this.#read(index, child);
   }
 
   /** Kills a process at random; what it was about to do is unknown, and its successor repeats it. */
@@ -81,7 +82,7 @@ class Storm implements AsyncDisposable {
     const child = this.#processes[index] as TestProcess;
     child.kill("SIGKILL");
     await child.exited;
-    await this.#readers.at(-1);
+    await this.#readers[index];
     if (index < PRODUCERS) this.unknown++;
     this.start(index);
   }
@@ -105,8 +106,9 @@ class Storm implements AsyncDisposable {
 
   async #exitOf(index: number): Promise<void> {
     const child = this.#processes[index] as TestProcess;
-    const { code, signal } = await child.exited;
-    assertEquals(code, 0, `process ${index} ended by ${signal}: ${child.stderr}`);
+    await child.exited;
+    // Its last word, and not its exit code: Deno reports a signal that was sent even if the process handled it.
+    assert(child.stdout.endsWith("done\n"), `process ${index} failed: ${child.stderr}`);
   }
 
   async #read(index: number, child: TestProcess): Promise<void> {
@@ -162,11 +164,10 @@ async function rage(
   await drained(store);
   await storm.finishConsumers();
   const archived = await archivedKeys(store);
-  for (const key of storm.acknowledged) assertEquals(archived.get(key), 1, `${key} was acknowledged`);
-  for (const [key, count] of archived) assertEquals(count, 1, `${key} was archived ${count} times`);
+  const keys = new Set([...storm.acknowledged, ...archived.keys()]);
   return {
     acknowledged: storm.acknowledged.size,
-    archived: archived.size,
+    wrongKeys: [...keys].filter((key) => archived.get(key) !== 1).length,
     crashes,
     unknown: storm.unknown,
     notApplied: storm.notApplied,
@@ -180,7 +181,7 @@ async function rage(
 export function assertBars(what: string, result: StormResult, bars: StormBars): void {
   const lines: [bar: string, measured: number, isReached: boolean][] = [
     [`acknowledged, at least ${bars.acknowledged}`, result.acknowledged, result.acknowledged >= bars.acknowledged],
-    ["acknowledged keys without exactly one archived message, 0", 0, true],
+    ["keys without exactly one archived message, 0", result.wrongKeys, result.wrongKeys === 0],
     [`crashes, at least ${bars.crashes}`, result.crashes, result.crashes >= bars.crashes],
     ["unknown outcomes seen, at least 1", result.unknown, result.unknown >= 1],
     [`latest call after its deadline in ms, at most ${GRACE_MS}`, result.latestMs, result.latestMs <= GRACE_MS],

@@ -1,0 +1,113 @@
+/** What the function `pgqrs_enqueue` of Postgres promises to triggers, psql and other languages. */
+import { assert, assertEquals, assertRejects } from "@std/assert";
+import { describe, test } from "node:test";
+import { type Message, StateError } from "../../mod.ts";
+import { type Context, inStore, type Scene } from "./context.ts";
+
+/** Defines the tests for one server. */
+export function sqlEnqueueContract(context: Context): void {
+  if (context.dialect !== "postgres") return;
+  describe(`pgqrs_enqueue() on ${context.name}`, () => {
+    likeness(context);
+    keys(context);
+    triggers(context);
+  });
+}
+
+/** Calls the function and resolves to the id. */
+async function enqueue({ place, store }: Scene, payload: unknown, options?: unknown): Promise<number> {
+  const call = options === undefined ? "$1, $2::json" : "$1, $2::json, $3::json";
+  const values = [
+    "tasks",
+    JSON.stringify(payload),
+    ...(options === undefined ? [] : [options === null ? null : JSON.stringify(options)]),
+  ];
+  const rows = await store.transaction((tx) =>
+    tx.query(`select "${place.schema}".pgqrs_enqueue(${call}) as id`, values)
+  );
+  return Number(rows[0]?.id);
+}
+
+function likeness(context: Context): void {
+  test(
+    "pgqrs_enqueue() stores what the library would have stored",
+    inStore(context, async (scene) => {
+      await scene.store.admin.queues.update("tasks", { maxAttempts: 7 });
+      const options = { priority: 3, maxAttempts: 2, headers: { type: "mail", lang: "de" } };
+      const without = ({ id: _, enqueuedAt: _e, visibleAt: _v, ...rest }: Message): unknown => rest;
+      for (const given of [undefined, null, {}, options]) {
+        const id = await enqueue(scene, { to: "ada", list: [1, null, "é"] }, given);
+        const bySql = await scene.store.admin.messages.get(id) as Message;
+        const byLibrary = await scene.producer.enqueue({ to: "ada", list: [1, null, "é"] }, given ?? {});
+        assertEquals(without(bySql), without(byLibrary));
+        assert(byLibrary.id > bySql.id);
+        assertEquals(bySql.visibleAt, bySql.enqueuedAt);
+      }
+      assertEquals((await scene.consumer.dequeue({ type: "mail", limit: 9 })).length, 2);
+      assertEquals((await scene.consumer.dequeue({ limit: 9 })).length, 6);
+    }),
+  );
+}
+
+function keys(context: Context): void {
+  test(
+    "pgqrs_enqueue() shares its keys with the library",
+    inStore(context, async (scene) => {
+      const { producer, store } = scene;
+      const id = await enqueue(scene, { n: 1 }, { key: "sql" });
+      assertEquals(await enqueue(scene, { n: 1 }, { key: "sql" }), id);
+      // The hashes of the two are made of different texts and are not compared.
+      assertEquals((await producer.enqueue({ n: 1 }, { key: "sql" })).id, id);
+      const reject = { value: "sql", onConflict: "reject" } as const;
+      await assertRejects(() => producer.enqueue({ n: 1 }, { key: reject }), StateError, `message ${id}`);
+
+      const other = await producer.enqueue({ n: 2 }, { key: "library" });
+      assertEquals(await enqueue(scene, { n: 2 }, { key: "library" }), other.id);
+      assertEquals(await store.admin.messages.count(), 2);
+    }),
+  );
+
+  test(
+    "a key of pgqrs_enqueue() holds after the message has ended",
+    inStore(context, async (scene) => {
+      const id = await enqueue(scene, 1, { key: "k" });
+      const [message] = await scene.consumer.dequeue();
+      assert(await scene.consumer.archive(message as Message));
+      assertEquals(await enqueue(scene, 1, { key: "k" }), id);
+      assertEquals(await scene.store.admin.messages.count(), 0);
+    }),
+  );
+}
+
+function triggers(context: Context): void {
+  test(
+    "pgqrs_enqueue() in a trigger enqueues if and only if the row is committed",
+    inStore(context, async ({ place, store, consumer }) => {
+      const name = `"${place.schema}"`;
+      await store.transaction(async (tx) => {
+        await tx.query(`create table ${name}.orders (id integer primary key, total numeric)`);
+        await tx.query(`create function ${name}.on_order() returns trigger language plpgsql as $$
+          begin
+            perform ${name}.pgqrs_enqueue('tasks', row_to_json(new), json_build_object('key', 'order-' || new.id));
+            return null;
+          end $$`);
+        await tx.query(`create trigger enqueue after insert on ${name}.orders
+          for each row execute function ${name}.on_order()`);
+      });
+      await assertRejects(() =>
+        store.transaction(async (tx) => {
+          await tx.query(`insert into ${name}.orders values (1, 1)`);
+          throw new RangeError("undo");
+        }), RangeError);
+      assertEquals(await store.admin.messages.count(), 0);
+      // Whoever uses a search_path of their own, or none, gets no other function.
+      await store.transaction(async (tx) => {
+        await tx.query("set local search_path = ''");
+        await tx.query(`insert into ${name}.orders values (2, 9.50), (3, 0)`);
+      });
+      const messages = await consumer.dequeue({ limit: 9 });
+      const got = messages.map(({ payload, key }) => [payload, key]);
+      assertEquals(got, [[{ id: 2, total: 9.5 }, "order-2"], [{ id: 3, total: 0 }, "order-3"]]);
+    }),
+  );
+}

@@ -1,0 +1,1034 @@
+-- archiveLeased 1
+/* pgqrs:archiveLeased */ select * from "public"."pgqrs_archive_leased"($1::text::json, $2::text, $3::text, null);
+-- values: "[{\"id\":7,\"token\":3,\"reason\":\"it's \\\"$1\\\" ?1\",\"result\":[1]}]", "it's \"$1\" ?1", "it's \"$1\" ?1"
+
+-- claimMessages 1
+/* pgqrs:claimMessages */ select id, $1::text,
+  case when state = 'ready' and due_at > date_trunc('milliseconds', statement_timestamp()) then 'delayed' else state end,
+  priority, trunc(extract(epoch from due_at) * 1000)::bigint, trunc(extract(epoch from enqueued_at) * 1000)::bigint, token, holder, trunc(extract(epoch from lease_until) * 1000)::bigint,
+  attempts, crashes, max_attempts, key, cast(headers as text), cast(payload as text), cast(error as text) from "public"."pgqrs_claim"(
+  $2::text, $3::text::bigint, $4::text::bigint, $5::text::bigint, $6::text, $7::text, null
+);
+-- values: "queue it's \"$1\" ?1", "queue it's \"$1\" ?1", "10", null, "5000", "it's \"$1\" ?1", null
+
+-- claimMessages 2
+/* pgqrs:claimMessages */ select id, $1::text,
+  case when state = 'ready' and due_at > date_trunc('milliseconds', statement_timestamp()) then 'delayed' else state end,
+  priority, trunc(extract(epoch from due_at) * 1000)::bigint, trunc(extract(epoch from enqueued_at) * 1000)::bigint, token, holder, trunc(extract(epoch from lease_until) * 1000)::bigint,
+  attempts, crashes, max_attempts, key, cast(headers as text), cast(payload as text), cast(error as text) from "public"."pgqrs_claim"(
+  $2::text, $3::text::bigint, $4::text::bigint, $5::text::bigint, $6::text, $7::text, null
+);
+-- values: "queue it's \"$1\" ?1", "queue it's \"$1\" ?1", "10", "1000", "5000", "it's \"$1\" ?1", "it's \"$1\" ?1"
+
+-- countArchived 1
+/* pgqrs:countArchived */ select count(*) from "public"."pgqrs_archive" where true;
+
+-- countArchived 2
+/* pgqrs:countArchived */ select count(*) from "public"."pgqrs_archive" where outcome = 'failed' and queue_id = (select q.id from "public"."pgqrs_queues" q where q.name = $1::text) and reason = $2::text and type = $3::text and key = $4::text and archived_by = $5::text and archived_at < to_timestamp(($6::text::numeric / 1000)::float8) and archived_at >= to_timestamp(($7::text::numeric / 1000)::float8) and archived_at < (
+  select date_trunc('milliseconds', statement_timestamp()) - q.retention_ms * interval '1 millisecond' from "public"."pgqrs_queues" q where q.id = queue_id
+);
+-- values: "queue it's \"$1\" ?1", "it's \"$1\" ?1", "it's \"$1\" ?1", "it's \"$1\" ?1", "it's \"$1\" ?1", "1900000000000", "1800000000123"
+
+-- countMessages 1
+/* pgqrs:countMessages */ select count(*) from "public"."pgqrs_messages" where id > $1::text::bigint;
+-- values: "0"
+
+-- countMessages 2
+/* pgqrs:countMessages */ select count(*) from "public"."pgqrs_messages" where id > $1::text::bigint and state = 'ready' and due_at <= date_trunc('milliseconds', statement_timestamp());
+-- values: "0"
+
+-- countMessages 3
+/* pgqrs:countMessages */ select count(*) from "public"."pgqrs_messages" where id > $1::text::bigint and state = 'ready' and due_at > date_trunc('milliseconds', statement_timestamp());
+-- values: "0"
+
+-- createMigrationsTable 1
+/* pgqrs:createMigrationsTable */ create table if not exists "public"."pgqrs_migrations" (
+  version integer primary key,
+  name text not null,
+  applied_at timestamptz not null,
+  objects json not null
+);
+
+-- createQueue 1
+/* pgqrs:createQueue */ insert into "public"."pgqrs_queues" (
+  name, created_at, updated_at, paused_at, lease_ms, max_attempts, max_crashes, backoff, retention_ms
+)
+select $1::text, date_trunc('milliseconds', statement_timestamp()), date_trunc('milliseconds', statement_timestamp()), null, $2::text::bigint, $3::text::bigint,
+  $4::text::bigint, $5::text::json, $6::text::bigint
+where true
+on conflict (name) do nothing
+returning id, name, trunc(extract(epoch from created_at) * 1000)::bigint as created_ms,
+  trunc(extract(epoch from updated_at) * 1000)::bigint as updated_ms, trunc(extract(epoch from paused_at) * 1000)::bigint as paused_ms, lease_ms, max_attempts, max_crashes, cast(backoff as text), retention_ms;
+-- values: "queue it's \"$1\" ?1", null, "5", "10", "{\"note\":\"x\"}", "1000"
+
+-- createQueue 2
+/* pgqrs:createQueue */ insert into "public"."pgqrs_queues" (
+  name, created_at, updated_at, paused_at, lease_ms, max_attempts, max_crashes, backoff, retention_ms
+)
+select $1::text, date_trunc('milliseconds', statement_timestamp()), date_trunc('milliseconds', statement_timestamp()), date_trunc('milliseconds', statement_timestamp()), $2::text::bigint, $3::text::bigint,
+  $4::text::bigint, $5::text::json, $6::text::bigint
+where true
+on conflict (name) do nothing
+returning id, name, trunc(extract(epoch from created_at) * 1000)::bigint as created_ms,
+  trunc(extract(epoch from updated_at) * 1000)::bigint as updated_ms, trunc(extract(epoch from paused_at) * 1000)::bigint as paused_ms, lease_ms, max_attempts, max_crashes, cast(backoff as text), retention_ms;
+-- values: "queue it's \"$1\" ?1", null, "5", "10", "{\"note\":\"x\"}", "1000"
+
+-- createSchema 1
+/* pgqrs:createSchema */ create schema if not exists "pgqrs";
+
+-- deleteLeased 1
+/* pgqrs:deleteLeased */ select * from "public"."pgqrs_delete_leased"($1::text::json, $2::text);
+-- values: "[{\"id\":5,\"token\":null},{\"id\":7,\"token\":3}]", "it's \"$1\" ?1"
+
+-- deleteMessages 1
+/* pgqrs:deleteMessages */ with held as materialized (
+  select id from "public"."pgqrs_messages" where id = any($1::text::bigint[]) order by id for update
+)
+delete from "public"."pgqrs_messages" where id = any (array(select id from held)) returning id;
+-- values: "{1,2}"
+
+-- deleteQueue 1
+/* pgqrs:deleteQueue */ select pg_advisory_xact_lock(hashtextextended('pgqrs:queue:' || $1::text, 0));
+-- values: "queue it's \"$1\" ?1"
+/* pgqrs:deleteQueue */ with target as materialized (
+  select id from "public"."pgqrs_queues" where name = $1::text and not exists (select 1 from "public"."pgqrs_messages" m where m.queue_id = (select q.id from "public"."pgqrs_queues" q where q.name = $2::text)) for update
+), held as materialized (
+  select m.id from "public"."pgqrs_messages" m where m.queue_id in (select id from target) order by m.id for update
+), live as (
+  delete from "public"."pgqrs_messages" where id in (select id from held)
+), ended as (
+  delete from "public"."pgqrs_archive" where queue_id in (select id from target)
+), keyed as (
+  delete from "public"."pgqrs_keys" where queue_id in (select id from target)
+)
+delete from "public"."pgqrs_queues" where id in (select id from target) returning id;
+-- values: "queue it's \"$1\" ?1", "queue it's \"$1\" ?1"
+
+-- deleteQueue 2
+/* pgqrs:deleteQueue */ select pg_advisory_xact_lock(hashtextextended('pgqrs:queue:' || $1::text, 0));
+-- values: "queue it's \"$1\" ?1"
+/* pgqrs:deleteQueue */ with target as materialized (
+  select id from "public"."pgqrs_queues" where name = $1::text and true for update
+), held as materialized (
+  select m.id from "public"."pgqrs_messages" m where m.queue_id in (select id from target) order by m.id for update
+), live as (
+  delete from "public"."pgqrs_messages" where id in (select id from held)
+), ended as (
+  delete from "public"."pgqrs_archive" where queue_id in (select id from target)
+), keyed as (
+  delete from "public"."pgqrs_keys" where queue_id in (select id from target)
+)
+delete from "public"."pgqrs_queues" where id in (select id from target) returning id;
+-- values: "queue it's \"$1\" ?1"
+
+-- dropObject 1
+/* pgqrs:dropTable */ drop table if exists "public"."pgqrs_keys";
+
+-- dropObject 2
+/* pgqrs:dropFunction */ drop function if exists "public"."pgqrs_claim"(p_queue text);
+
+-- endMessages 1
+/* pgqrs:endMessages */ with held as materialized (
+  select id from "public"."pgqrs_messages" where id = any($1::text::bigint[]) order by id for update
+), gone as (
+  delete from "public"."pgqrs_messages" where id = any (array(select id from held)) returning *
+)
+insert into "public"."pgqrs_archive" (id, queue_id, priority, enqueued_at, token, max_attempts, max_crashes, key, type, headers, payload, outcome, reason, archived_at, archived_by, processing_ms, attempts, crashes, error)
+select id, queue_id, priority, enqueued_at, token, max_attempts, max_crashes, key, type, headers, payload, $2::text, $3::text, date_trunc('milliseconds', statement_timestamp()), $4::text, trunc(extract(epoch from date_trunc('milliseconds', statement_timestamp()) - leased_at) * 1000)::bigint,
+  attempts, crashes, error
+from gone
+returning id;
+-- values: "{1,2}", "cancelled", "it's \"$1\" ?1", "it's \"$1\" ?1"
+
+-- enqueueMessages 1
+/* pgqrs:enqueueMessages */ select cast(e as text) from "public"."pgqrs_enqueue_many"(
+  $1::text, $2::text::json, $3::text::json, null
+) e;
+-- values: "queue it's \"$1\" ?1", "[1,\"two\"]", "{\"delay_ms\":5,\"priority\":9,\"max_attempts\":2,\"headers\":{\"type\":\"mail\"}}"
+
+-- enqueueMessages 2
+/* pgqrs:enqueueMessages */ select cast(e as text) from "public"."pgqrs_enqueue_many"(
+  $1::text, $2::text::json, $3::text::json, null
+) e;
+-- values: "queue it's \"$1\" ?1", "[1]", "{\"at_ms\":1900000000000}"
+
+-- enqueueMessages 3
+/* pgqrs:enqueueMessages */ select cast(e as text) from "public"."pgqrs_enqueue_many"(
+  $1::text, $2::text::json, $3::text::json, null
+) e;
+-- values: "queue it's \"$1\" ?1", "[1,\"two\"]", "[{\"key\":\"it's \\\"$1\\\" ?1\",\"hash\":\"ab\",\"conflict\":\"replace\",\"hold\":\"time\",\"hold_ms\":1000},{\"delay_ms\":5,\"priority\":9,\"max_attempts\":2,\"headers\":{\"type\":\"mail\"}}]"
+
+-- extendLeased 1
+/* pgqrs:extendLeased */ select * from "public"."pgqrs_extend_leased"($1::text::json, $2::text, null);
+-- values: "[{\"id\":7,\"token\":3,\"lease_ms\":5}]", "it's \"$1\" ?1"
+
+-- failLeased 1
+/* pgqrs:failLeased */ select * from "public"."pgqrs_fail_leased"($1::text::json, $2::text, $3::text, null);
+-- values: "[{\"id\":7,\"token\":3,\"delay_ms\":5,\"is_final\":0,\"error\":{\"message\":\"x\"}}]", "it's \"$1\" ?1", "it's \"$1\" ?1"
+
+-- findArchived 1
+/* pgqrs:findArchived */ select id, (select q.name from "public"."pgqrs_queues" q where q.id = queue_id), outcome, priority,
+  trunc(extract(epoch from enqueued_at) * 1000)::bigint, trunc(extract(epoch from archived_at) * 1000)::bigint, archived_by, processing_ms, reason,
+  attempts, crashes, max_attempts, key, cast(headers as text), cast(payload as text), cast(error as text), cast(result as text) from "public"."pgqrs_archive" where id = $1::text::bigint;
+-- values: "7"
+
+-- findMessage 1
+/* pgqrs:findMessage */ select id, (select q.name from "public"."pgqrs_queues" q where q.id = queue_id),
+  case when state = 'ready' and due_at > date_trunc('milliseconds', statement_timestamp()) then 'delayed' else state end,
+  priority, trunc(extract(epoch from due_at) * 1000)::bigint, trunc(extract(epoch from enqueued_at) * 1000)::bigint, token, holder, trunc(extract(epoch from lease_until) * 1000)::bigint,
+  attempts, crashes, max_attempts, key, cast(headers as text), cast(payload as text), cast(error as text) from "public"."pgqrs_messages" where id = $1::text::bigint;
+-- values: "7"
+
+-- findObjects 1
+/* pgqrs:findObjects */ select cast(d as text) from (select json_object_agg(o.name, o.definition order by o.name) as d from (
+  select 'column ' || c.relname || '.' || a.attname as name,
+    format_type(a.atttypid, a.atttypmod) || case when a.attnotnull then ' not null' else '' end ||
+      coalesce(' default ' || pg_get_expr(d.adbin, d.adrelid), '') ||
+      case when a.attidentity = '' then '' else ' identity' end as definition
+  from pg_catalog.pg_attribute a
+  join pg_catalog.pg_class c on c.oid = a.attrelid
+  join pg_catalog.pg_namespace n on n.oid = c.relnamespace
+  left join pg_catalog.pg_attrdef d on d.adrelid = a.attrelid and d.adnum = a.attnum
+  where n.oid = (select relnamespace from pg_catalog.pg_class where oid = '"public"."pgqrs_migrations"'::regclass) and c.relkind = 'r' and c.relname like 'pgqrs\_%' and a.attnum > 0 and not a.attisdropped
+  union all
+  select 'table ' || c.relname, case c.relpersistence when 'u' then 'unlogged' else 'logged' end
+  from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
+  where n.oid = (select relnamespace from pg_catalog.pg_class where oid = '"public"."pgqrs_migrations"'::regclass) and c.relkind = 'r' and c.relname like 'pgqrs\_%'
+  union all
+  select 'index ' || c.relname, pg_get_indexdef(i.indexrelid) || case when i.indisvalid then '' else ' invalid' end
+  from pg_catalog.pg_index i
+  join pg_catalog.pg_class c on c.oid = i.indexrelid
+  join pg_catalog.pg_namespace n on n.oid = c.relnamespace
+  where n.oid = (select relnamespace from pg_catalog.pg_class where oid = '"public"."pgqrs_migrations"'::regclass) and c.relname like 'pgqrs\_%'
+  union all
+  select 'constraint ' || c.relname || '.' || x.conname, pg_get_constraintdef(x.oid)
+  from pg_catalog.pg_constraint x
+  join pg_catalog.pg_class c on c.oid = x.conrelid
+  join pg_catalog.pg_namespace n on n.oid = c.relnamespace
+  where n.oid = (select relnamespace from pg_catalog.pg_class where oid = '"public"."pgqrs_migrations"'::regclass) and c.relname like 'pgqrs\_%' and x.contype in ('c', 'p', 'u')
+  union all
+  select 'function ' || p.proname || '(' || pg_get_function_identity_arguments(p.oid) || ')',
+    encode(sha256(convert_to(p.prosrc, 'UTF8')), 'hex') || coalesce(' ' || array_to_string(p.proconfig, ' '), '')
+  from pg_catalog.pg_proc p join pg_catalog.pg_namespace n on n.oid = p.pronamespace
+  where n.oid = (select relnamespace from pg_catalog.pg_class where oid = '"public"."pgqrs_migrations"'::regclass) and p.proname like 'pgqrs\_%'
+) o) t;
+
+-- findOrphans 1
+/* pgqrs:findOrphans */ with recursive used (queue_id) as (
+  select (select min(m.queue_id) from "public"."pgqrs_messages" m where m.state = 'ready')
+  union all
+  select (select min(m.queue_id) from "public"."pgqrs_messages" m where m.state = 'ready' and m.queue_id > u.queue_id) from used u where u.queue_id is not null
+)
+select queue_id from used where queue_id is not null and not exists (select 1 from "public"."pgqrs_queues" q where q.id = queue_id)
+union
+select queue_id from "public"."pgqrs_messages" where state = 'leased' and not exists (select 1 from "public"."pgqrs_queues" q where q.id = queue_id)
+order by 1;
+
+-- findQueue 1
+/* pgqrs:findQueue */ select id, name, trunc(extract(epoch from created_at) * 1000)::bigint as created_ms,
+  trunc(extract(epoch from updated_at) * 1000)::bigint as updated_ms, trunc(extract(epoch from paused_at) * 1000)::bigint as paused_ms, lease_ms, max_attempts, max_crashes, cast(backoff as text), retention_ms from "public"."pgqrs_queues" where name = $1::text;
+-- values: "queue it's \"$1\" ?1"
+
+-- findRefusal 1
+/* pgqrs:findRefusal */ select i.value ->> 'n', k.message_id, i.value ->> 'conflict' = 'reject'
+from json_each($1::text) i cross join "public"."pgqrs_keys" k on k.queue_id = (select q.id from "public"."pgqrs_queues" q where q.name = $2::text) and k.key = i.value ->> 'key'
+where k.message_id <> 0 and case i.value ->> 'conflict'
+    when 'reject' then 1
+    when 'replace' then k.hash <> i.value ->> 'hash'
+      and not exists (select 1 from "public"."pgqrs_messages" m where m.id = k.message_id and m.state = 'ready')
+    else k.hash <> i.value ->> 'hash'
+  end
+order by i.key limit 1;
+-- values: "[{\"key\":\"it's \\\"$1\\\" ?1\",\"hash\":\"ab\",\"conflict\":\"replace\",\"n\":1},{\"n\":2}]", "queue it's \"$1\" ?1"
+
+-- inspectSchema 1
+/* pgqrs:inspectSchema */ select
+  (select count(*) from pg_catalog.pg_namespace where nspname = $1::text),
+  (select count(*) from pg_catalog.pg_namespace
+    where nspname = $2::text and has_schema_privilege(oid, 'create') and has_schema_privilege(oid, 'usage')),
+  (select count(*) from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
+    where n.nspname = $3::text and c.relname = 'pgqrs_migrations'),
+  (select count(*) from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
+    where n.nspname = $4::text and c.relname like 'pgqrs\_%')
+    + (select count(*) from pg_catalog.pg_proc p join pg_catalog.pg_namespace n on n.oid = p.pronamespace
+      where n.nspname = $5::text and p.proname like 'pgqrs\_%'),
+  quote_ident(current_user),
+  (select string_agg(format('%I.%I', n.nspname, c.relname), ', ' order by c.relname)
+    from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
+    where n.nspname = $6::text and c.relkind = 'r' and c.relname like 'pgqrs\_%');
+-- values: "it's \"$1\" ?1", "it's \"$1\" ?1", "it's \"$1\" ?1", "it's \"$1\" ?1", "it's \"$1\" ?1", "it's \"$1\" ?1"
+
+-- listArchived 1
+/* pgqrs:listArchived */ select id, (select q.name from "public"."pgqrs_queues" q where q.id = queue_id), outcome, priority,
+  trunc(extract(epoch from enqueued_at) * 1000)::bigint, trunc(extract(epoch from archived_at) * 1000)::bigint, archived_by, processing_ms, reason,
+  attempts, crashes, max_attempts, key, cast(headers as text), cast(payload as text), cast(error as text), cast(result as text) from "public"."pgqrs_archive" where true
+order by archived_at desc, id desc limit $1::text::bigint offset $2::text::bigint;
+-- values: "10", "20"
+
+-- listArchived 2
+/* pgqrs:listArchived */ select id, (select q.name from "public"."pgqrs_queues" q where q.id = queue_id), outcome, priority,
+  trunc(extract(epoch from enqueued_at) * 1000)::bigint, trunc(extract(epoch from archived_at) * 1000)::bigint, archived_by, processing_ms, reason,
+  attempts, crashes, max_attempts, key, cast(headers as text), cast(payload as text), cast(error as text), cast(result as text) from "public"."pgqrs_archive" where outcome = 'failed' and queue_id = (select q.id from "public"."pgqrs_queues" q where q.name = $1::text) and reason = $2::text and type = $3::text and key = $4::text and archived_by = $5::text and archived_at < to_timestamp(($6::text::numeric / 1000)::float8) and archived_at >= to_timestamp(($7::text::numeric / 1000)::float8) and (archived_at, id) < (to_timestamp(($8::text::numeric / 1000)::float8), $9::text::bigint)
+order by archived_at desc, id desc limit $10::text::bigint offset $11::text::bigint;
+-- values: "queue it's \"$1\" ?1", "it's \"$1\" ?1", "it's \"$1\" ?1", "it's \"$1\" ?1", "it's \"$1\" ?1", "1900000000000", "1800000000123", "1900000000000", "7", "10", "0"
+
+-- listHolders 1
+/* pgqrs:listHolders */ select m.holder, q.name, count(*), trunc(extract(epoch from min(m.leased_at)) * 1000)::bigint, trunc(extract(epoch from max(m.lease_until)) * 1000)::bigint,
+  count(*) filter (where m.lease_until <= date_trunc('milliseconds', statement_timestamp()))
+from "public"."pgqrs_messages" m join "public"."pgqrs_queues" q on q.id = m.queue_id
+where m.state = 'leased'
+group by m.holder, q.name
+order by m.holder, q.name;
+
+-- listMessages 1
+/* pgqrs:listMessages */ select id, (select q.name from "public"."pgqrs_queues" q where q.id = queue_id),
+  case when state = 'ready' and due_at > date_trunc('milliseconds', statement_timestamp()) then 'delayed' else state end,
+  priority, trunc(extract(epoch from due_at) * 1000)::bigint, trunc(extract(epoch from enqueued_at) * 1000)::bigint, token, holder, trunc(extract(epoch from lease_until) * 1000)::bigint,
+  attempts, crashes, max_attempts, key, cast(headers as text), cast(payload as text), cast(error as text) from "public"."pgqrs_messages" where id > $1::text::bigint order by id limit $2::text::bigint;
+-- values: "0", "10"
+
+-- listMessages 2
+/* pgqrs:listMessages */ select id, (select q.name from "public"."pgqrs_queues" q where q.id = queue_id),
+  case when state = 'ready' and due_at > date_trunc('milliseconds', statement_timestamp()) then 'delayed' else state end,
+  priority, trunc(extract(epoch from due_at) * 1000)::bigint, trunc(extract(epoch from enqueued_at) * 1000)::bigint, token, holder, trunc(extract(epoch from lease_until) * 1000)::bigint,
+  attempts, crashes, max_attempts, key, cast(headers as text), cast(payload as text), cast(error as text) from "public"."pgqrs_messages" where id > $1::text::bigint and queue_id = (select q.id from "public"."pgqrs_queues" q where q.name = $2::text) and type = $3::text and key = $4::text and state = 'leased' order by id limit $5::text::bigint;
+-- values: "7", "queue it's \"$1\" ?1", "it's \"$1\" ?1", "it's \"$1\" ?1", "10"
+
+-- listMigrations 1
+/* pgqrs:listMigrations */ select version, name, cast(objects as text) from "public"."pgqrs_migrations" order by version;
+
+-- listQueues 1
+/* pgqrs:listQueues */ select id, name, trunc(extract(epoch from created_at) * 1000)::bigint as created_ms,
+  trunc(extract(epoch from updated_at) * 1000)::bigint as updated_ms, trunc(extract(epoch from paused_at) * 1000)::bigint as paused_ms, lease_ms, max_attempts, max_crashes, cast(backoff as text), retention_ms from "public"."pgqrs_queues" order by name;
+
+-- lockMigrations 1
+/* pgqrs:lockMigrations */ select pg_advisory_xact_lock(hashtextextended($1::text, 0));
+-- values: "pgqrs:it's \"$1\" ?1"
+
+-- ping 1
+/* pgqrs:ping */ select trunc(extract(epoch from date_trunc('milliseconds', statement_timestamp())) * 1000)::bigint;
+
+-- purgeArchived 1
+/* pgqrs:purgeArchived */ with target as materialized (select id from "public"."pgqrs_archive" where true and archived_at < (
+  select date_trunc('milliseconds', statement_timestamp()) - q.retention_ms * interval '1 millisecond' from "public"."pgqrs_queues" q where q.id = queue_id
+) order by archived_at, id limit $1::text::bigint for update skip locked), gone as (
+  delete from "public"."pgqrs_archive" where id = any (array(select id from target)) returning id
+)
+select count(*) from gone;
+-- values: "100"
+
+-- purgeQueue 1
+/* pgqrs:purgeQueue */ with held as materialized (
+  select id from "public"."pgqrs_messages" where queue_id = (select q.id from "public"."pgqrs_queues" q where q.name = $1::text) and state <> 'leased' order by id for update
+), gone as (
+  delete from "public"."pgqrs_messages" where id in (select id from held) returning id
+)
+select count(*) from gone;
+-- values: "queue it's \"$1\" ?1"
+
+-- purgeQueue 2
+/* pgqrs:purgeQueue */ with held as materialized (
+  select id from "public"."pgqrs_messages" where queue_id = (select q.id from "public"."pgqrs_queues" q where q.name = $1::text) and true order by id for update
+), gone as (
+  delete from "public"."pgqrs_messages" where id in (select id from held) returning id
+)
+select count(*) from gone;
+-- values: "queue it's \"$1\" ?1"
+
+-- releaseHeld 1
+/* pgqrs:releaseHeld */ with held as materialized (
+  select id from "public"."pgqrs_messages" where state = 'leased' and substr(holder, 1, length(holder) - 9) = $1::text order by id for update
+)
+update "public"."pgqrs_messages" set state = 'ready', due_at = date_trunc('milliseconds', statement_timestamp()), token = token + 1, holder = null, leased_at = null, lease_until = null where id = any (array(select id from held)) returning id;
+-- values: "it's \"$1\" ?1"
+
+-- releaseLeased 1
+/* pgqrs:releaseLeased */ select * from "public"."pgqrs_release_leased"($1::text::json, $2::text, null);
+-- values: "[{\"id\":7,\"token\":3,\"delay_ms\":5}]", "it's \"$1\" ?1"
+
+-- replayArchived 1
+/* pgqrs:replayArchived */ with target as materialized (select id from "public"."pgqrs_archive" where true and id = any($1::text::bigint[]) order by archived_at, id limit $2::text::bigint for update), gone as (
+  delete from "public"."pgqrs_archive" where id = any (array(select id from target)) returning *
+)
+insert into "public"."pgqrs_messages" (id, queue_id, state, priority, due_at, enqueued_at, token, max_attempts, max_crashes, key, type, headers, payload, error) select id, queue_id, 'ready', priority, date_trunc('milliseconds', statement_timestamp()), enqueued_at, token + 1, max_attempts, max_crashes, key, type, headers, payload, error from gone returning id;
+-- values: "{1,2}", "2"
+
+-- replayArchived 2
+/* pgqrs:replayArchived */ with target as materialized (select id from "public"."pgqrs_archive" where outcome = 'failed' and queue_id = (select q.id from "public"."pgqrs_queues" q where q.name = $1::text) order by archived_at, id limit $2::text::bigint for update), gone as (
+  delete from "public"."pgqrs_archive" where id = any (array(select id from target)) returning *
+)
+insert into "public"."pgqrs_messages" (id, queue_id, state, priority, due_at, enqueued_at, token, max_attempts, max_crashes, key, type, headers, payload, error) select id, queue_id, 'ready', priority, date_trunc('milliseconds', statement_timestamp()), enqueued_at, token + 1, max_attempts, max_crashes, key, type, headers, payload, error from gone returning id;
+-- values: "queue it's \"$1\" ?1", "100"
+
+-- reportMetrics 1
+/* pgqrs:reportMetrics */ select q.name, case when q.paused_at is null then 0 else 1 end,
+  count(m.id) filter (where m.state = 'ready' and m.due_at <= date_trunc('milliseconds', statement_timestamp())),
+  count(m.id) filter (where m.state = 'ready' and m.due_at > date_trunc('milliseconds', statement_timestamp())),
+  count(m.id) filter (where m.state = 'leased'),
+  (select count(*) from "public"."pgqrs_archive" a where a.queue_id = q.id and a.outcome = $1::text), (select count(*) from "public"."pgqrs_archive" a where a.queue_id = q.id and a.outcome = $2::text), (select count(*) from "public"."pgqrs_archive" a where a.queue_id = q.id and a.outcome = $3::text),
+  trunc(extract(epoch from date_trunc('milliseconds', statement_timestamp())) * 1000)::bigint - trunc(extract(epoch from min(m.due_at) filter (where m.state = 'ready' and m.due_at <= date_trunc('milliseconds', statement_timestamp()))) * 1000)::bigint,
+  trunc(extract(epoch from date_trunc('milliseconds', statement_timestamp())) * 1000)::bigint - trunc(extract(epoch from min(m.leased_at)) * 1000)::bigint,
+  trunc(extract(epoch from max(m.enqueued_at)) * 1000)::bigint
+from "public"."pgqrs_queues" q left join "public"."pgqrs_messages" m on m.queue_id = q.id
+where coalesce($4::text, q.name) = q.name
+group by q.id, q.name, q.paused_at
+order by q.name;
+-- values: "succeeded", "failed", "cancelled", null
+
+-- reportMetrics 2
+/* pgqrs:reportMetrics */ select q.name, case when q.paused_at is null then 0 else 1 end,
+  count(m.id) filter (where m.state = 'ready' and m.due_at <= date_trunc('milliseconds', statement_timestamp())),
+  count(m.id) filter (where m.state = 'ready' and m.due_at > date_trunc('milliseconds', statement_timestamp())),
+  count(m.id) filter (where m.state = 'leased'),
+  (select count(*) from "public"."pgqrs_archive" a where a.queue_id = q.id and a.outcome = $1::text), (select count(*) from "public"."pgqrs_archive" a where a.queue_id = q.id and a.outcome = $2::text), (select count(*) from "public"."pgqrs_archive" a where a.queue_id = q.id and a.outcome = $3::text),
+  trunc(extract(epoch from date_trunc('milliseconds', statement_timestamp())) * 1000)::bigint - trunc(extract(epoch from min(m.due_at) filter (where m.state = 'ready' and m.due_at <= date_trunc('milliseconds', statement_timestamp()))) * 1000)::bigint,
+  trunc(extract(epoch from date_trunc('milliseconds', statement_timestamp())) * 1000)::bigint - trunc(extract(epoch from min(m.leased_at)) * 1000)::bigint,
+  trunc(extract(epoch from max(m.enqueued_at)) * 1000)::bigint
+from "public"."pgqrs_queues" q left join "public"."pgqrs_messages" m on m.queue_id = q.id
+where coalesce($4::text, q.name) = q.name
+group by q.id, q.name, q.paused_at
+order by q.name;
+-- values: "succeeded", "failed", "cancelled", "queue it's \"$1\" ?1"
+
+-- updateMessage 1
+/* pgqrs:updateMessage */ update "public"."pgqrs_messages"
+set state = 'ready', due_at = case when state = 'leased' then date_trunc('milliseconds', statement_timestamp()) else due_at end, priority = coalesce($1::text::bigint, priority), token = token + 1,
+  holder = null, leased_at = null, lease_until = null
+where id = $2::text::bigint
+returning id, (select q.name from "public"."pgqrs_queues" q where q.id = queue_id),
+  case when state = 'ready' and due_at > date_trunc('milliseconds', statement_timestamp()) then 'delayed' else state end,
+  priority, trunc(extract(epoch from due_at) * 1000)::bigint, trunc(extract(epoch from enqueued_at) * 1000)::bigint, token, holder, trunc(extract(epoch from lease_until) * 1000)::bigint,
+  attempts, crashes, max_attempts, key, cast(headers as text), cast(payload as text), cast(error as text);
+-- values: null, "7"
+
+-- updateMessage 2
+/* pgqrs:updateMessage */ update "public"."pgqrs_messages"
+set state = 'ready', due_at = date_trunc('milliseconds', statement_timestamp()) + $1::text::bigint * interval '1 millisecond', priority = coalesce($2::text::bigint, priority), token = token + 1,
+  holder = null, leased_at = null, lease_until = null
+where id = $3::text::bigint
+returning id, (select q.name from "public"."pgqrs_queues" q where q.id = queue_id),
+  case when state = 'ready' and due_at > date_trunc('milliseconds', statement_timestamp()) then 'delayed' else state end,
+  priority, trunc(extract(epoch from due_at) * 1000)::bigint, trunc(extract(epoch from enqueued_at) * 1000)::bigint, token, holder, trunc(extract(epoch from lease_until) * 1000)::bigint,
+  attempts, crashes, max_attempts, key, cast(headers as text), cast(payload as text), cast(error as text);
+-- values: "5", "9", "7"
+
+-- updateMessage 3
+/* pgqrs:updateMessage */ update "public"."pgqrs_messages"
+set state = 'ready', due_at = to_timestamp(($1::text::numeric / 1000)::float8), priority = coalesce($2::text::bigint, priority), token = token + 1,
+  holder = null, leased_at = null, lease_until = null
+where id = $3::text::bigint
+returning id, (select q.name from "public"."pgqrs_queues" q where q.id = queue_id),
+  case when state = 'ready' and due_at > date_trunc('milliseconds', statement_timestamp()) then 'delayed' else state end,
+  priority, trunc(extract(epoch from due_at) * 1000)::bigint, trunc(extract(epoch from enqueued_at) * 1000)::bigint, token, holder, trunc(extract(epoch from lease_until) * 1000)::bigint,
+  attempts, crashes, max_attempts, key, cast(headers as text), cast(payload as text), cast(error as text);
+-- values: "1900000000123", null, "7"
+
+-- updateQueue 1
+/* pgqrs:updateQueue */ update "public"."pgqrs_queues" set updated_at = date_trunc('milliseconds', statement_timestamp()), paused_at = coalesce(paused_at, date_trunc('milliseconds', statement_timestamp())) where name = $1::text returning id, name, trunc(extract(epoch from created_at) * 1000)::bigint as created_ms,
+  trunc(extract(epoch from updated_at) * 1000)::bigint as updated_ms, trunc(extract(epoch from paused_at) * 1000)::bigint as paused_ms, lease_ms, max_attempts, max_crashes, cast(backoff as text), retention_ms;
+-- values: "queue it's \"$1\" ?1"
+
+-- updateQueue 2
+/* pgqrs:updateQueue */ update "public"."pgqrs_queues" set updated_at = date_trunc('milliseconds', statement_timestamp()), lease_ms = $1::text::bigint, max_attempts = $2::text::bigint, max_crashes = $3::text::bigint, backoff = $4::text::json, retention_ms = $5::text::bigint, paused_at = null where name = $6::text returning id, name, trunc(extract(epoch from created_at) * 1000)::bigint as created_ms,
+  trunc(extract(epoch from updated_at) * 1000)::bigint as updated_ms, trunc(extract(epoch from paused_at) * 1000)::bigint as paused_ms, lease_ms, max_attempts, max_crashes, cast(backoff as text), retention_ms;
+-- values: null, "5", "10", "{\"note\":\"x\"}", "1000", "queue it's \"$1\" ?1"
+
+-- migration 1
+/* pgqrs:migrate tables */ create table "public"."pgqrs_queues" (
+  id bigint generated always as identity primary key,
+  name text not null unique,
+  created_at timestamptz not null,
+  updated_at timestamptz not null,
+  paused_at timestamptz,
+  lease_ms bigint,
+  max_attempts integer not null,
+  max_crashes integer not null,
+  backoff json not null,
+  retention_ms bigint
+);
+
+/* pgqrs:migrate tables */ create table "public"."pgqrs_messages" (
+  id bigint generated by default as identity primary key,
+  queue_id bigint not null,
+  state text not null check (state in ('ready', 'leased')),
+  priority smallint not null check (priority between 0 and 9),
+  due_at timestamptz not null,
+  enqueued_at timestamptz not null,
+  token bigint not null default 0,
+  holder text,
+  leased_at timestamptz,
+  lease_until timestamptz,
+  attempts integer not null default 0,
+  crashes integer not null default 0,
+  max_attempts integer not null check (max_attempts > 0),
+  max_crashes integer not null check (max_crashes > 0),
+  key text,
+  type text,
+  headers json,
+  payload json not null,
+  error json
+) with (
+  autovacuum_vacuum_scale_factor = 0.02,
+  autovacuum_vacuum_threshold = 1000,
+  autovacuum_analyze_scale_factor = 0.05,
+  autovacuum_vacuum_cost_delay = 0
+);
+
+/* pgqrs:migrate tables */ create index pgqrs_messages_ready on "public"."pgqrs_messages" (queue_id, priority, due_at, id) where state = 'ready';
+
+/* pgqrs:migrate tables */ create index pgqrs_messages_leased on "public"."pgqrs_messages" (lease_until) where state = 'leased';
+
+/* pgqrs:migrate tables */ create table "public"."pgqrs_archive" (
+  id bigint primary key,
+  queue_id bigint not null,
+  outcome text not null check (outcome in ('succeeded', 'failed', 'cancelled')),
+  reason text,
+  priority smallint not null,
+  enqueued_at timestamptz not null,
+  archived_at timestamptz not null,
+  archived_by text,
+  processing_ms bigint,
+  token bigint not null,
+  attempts integer not null,
+  crashes integer not null,
+  max_attempts integer not null,
+  max_crashes integer not null,
+  key text,
+  type text,
+  headers json,
+  payload json not null,
+  error json,
+  result json
+);
+
+/* pgqrs:migrate tables */ create index pgqrs_archive_ended on "public"."pgqrs_archive" (queue_id, archived_at, id);
+
+/* pgqrs:migrate tables */ create index pgqrs_archive_dead on "public"."pgqrs_archive" (queue_id, archived_at, id) where outcome = 'failed';
+
+/* pgqrs:migrate tables */ create table "public"."pgqrs_keys" (
+  queue_id bigint not null,
+  key text not null,
+  message_id bigint not null,
+  hash text not null,
+  hold text not null check (hold in ('default', 'started', 'finished', 'time')),
+  expires_at timestamptz,
+  primary key (queue_id, key)
+);
+
+/* pgqrs:recordMigration */ insert into "public"."pgqrs_migrations" (version, name, applied_at, objects)
+select 1, 'tables', statement_timestamp(), (select json_object_agg(o.name, o.definition order by o.name) as objects from (
+  select 'column ' || c.relname || '.' || a.attname as name,
+    format_type(a.atttypid, a.atttypmod) || case when a.attnotnull then ' not null' else '' end ||
+      coalesce(' default ' || pg_get_expr(d.adbin, d.adrelid), '') ||
+      case when a.attidentity = '' then '' else ' identity' end as definition
+  from pg_catalog.pg_attribute a
+  join pg_catalog.pg_class c on c.oid = a.attrelid
+  join pg_catalog.pg_namespace n on n.oid = c.relnamespace
+  left join pg_catalog.pg_attrdef d on d.adrelid = a.attrelid and d.adnum = a.attnum
+  where n.oid = (select relnamespace from pg_catalog.pg_class where oid = '"public"."pgqrs_migrations"'::regclass) and c.relkind = 'r' and c.relname like 'pgqrs\_%' and a.attnum > 0 and not a.attisdropped
+  union all
+  select 'table ' || c.relname, case c.relpersistence when 'u' then 'unlogged' else 'logged' end
+  from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
+  where n.oid = (select relnamespace from pg_catalog.pg_class where oid = '"public"."pgqrs_migrations"'::regclass) and c.relkind = 'r' and c.relname like 'pgqrs\_%'
+  union all
+  select 'index ' || c.relname, pg_get_indexdef(i.indexrelid) || case when i.indisvalid then '' else ' invalid' end
+  from pg_catalog.pg_index i
+  join pg_catalog.pg_class c on c.oid = i.indexrelid
+  join pg_catalog.pg_namespace n on n.oid = c.relnamespace
+  where n.oid = (select relnamespace from pg_catalog.pg_class where oid = '"public"."pgqrs_migrations"'::regclass) and c.relname like 'pgqrs\_%'
+  union all
+  select 'constraint ' || c.relname || '.' || x.conname, pg_get_constraintdef(x.oid)
+  from pg_catalog.pg_constraint x
+  join pg_catalog.pg_class c on c.oid = x.conrelid
+  join pg_catalog.pg_namespace n on n.oid = c.relnamespace
+  where n.oid = (select relnamespace from pg_catalog.pg_class where oid = '"public"."pgqrs_migrations"'::regclass) and c.relname like 'pgqrs\_%' and x.contype in ('c', 'p', 'u')
+  union all
+  select 'function ' || p.proname || '(' || pg_get_function_identity_arguments(p.oid) || ')',
+    encode(sha256(convert_to(p.prosrc, 'UTF8')), 'hex') || coalesce(' ' || array_to_string(p.proconfig, ' '), '')
+  from pg_catalog.pg_proc p join pg_catalog.pg_namespace n on n.oid = p.pronamespace
+  where n.oid = (select relnamespace from pg_catalog.pg_class where oid = '"public"."pgqrs_migrations"'::regclass) and p.proname like 'pgqrs\_%'
+) o);
+
+-- migration 2
+/* pgqrs:migrate functions */ create or replace function "public"."pgqrs_claim"(
+  p_queue text, p_limit bigint, p_lease_ms bigint, p_default_lease_ms bigint, p_holder text, p_type text,
+  p_now timestamptz
+) returns setof "public"."pgqrs_messages"
+language plpgsql
+set search_path = pg_catalog, pg_temp
+set plan_cache_mode = force_generic_plan
+set enable_seqscan = off
+set enable_bitmapscan = off
+set enable_sort = off
+set jit = off
+as $pgqrs$
+declare
+  v_begin timestamptz := clock_timestamp();
+  v_now timestamptz := coalesce(p_now, date_trunc('milliseconds', v_begin));
+  v_queue bigint;
+  v_lease interval;
+  v_is_paused boolean;
+  v_hint_name text;
+  -- 1 to 10: where the lanes 0 to 9 begin. 11: up to when leases were looked at. 12: until when all this holds.
+  v_hint timestamptz[];
+  v_expired bigint[];
+  v_ids bigint[];
+  v_lanes timestamptz[];
+  v_is_read boolean;
+  v_took interval;
+begin
+  select q.id, coalesce(p_lease_ms, q.lease_ms, p_default_lease_ms) * interval '1 millisecond', q.paused_at is not null,
+    'pgqrs.claim_' || q.tableoid::text || '_' || q.id
+  into v_queue, v_lease, v_is_paused, v_hint_name
+  from "public"."pgqrs_queues" q
+  where q.name = p_queue;
+  -- The time of a test stands still or jumps, and means nothing to a hint.
+  if v_queue is not null and p_now is null and p_type is null then
+    v_hint := nullif(current_setting(v_hint_name, true), '');
+    if v_hint[12] < v_now then
+      v_hint := null;
+    end if;
+  end if;
+
+  -- Whose lease has run out is taken back here, by whoever comes along: no routine has to be run for it.
+  v_expired := array(
+    select m.id from "public"."pgqrs_messages" m
+    where m.state = 'leased' and m.lease_until <= v_now and m.lease_until > coalesce(v_hint[11], '-infinity')
+    order by m.lease_until
+    limit 100
+    for update skip locked
+  );
+  if cardinality(v_expired) > 0 then
+    with gone as (
+      delete from "public"."pgqrs_messages" m
+      where m.id = any (v_expired) and m.crashes + 1 >= m.max_crashes
+      returning m.*
+    )
+    insert into "public"."pgqrs_archive" (
+      id, queue_id, priority, enqueued_at, token, max_attempts, max_crashes, key, type, headers, payload, outcome, reason, archived_at, archived_by, processing_ms, attempts, crashes, error
+    )
+    select g.id, g.queue_id, g.priority, g.enqueued_at, g.token, g.max_attempts, g.max_crashes, g.key, g.type, g.headers, g.payload, 'failed', 'crashes', v_now, left(g.holder, -9), (extract(epoch from v_now - g.leased_at) * 1000)::bigint, g.attempts, g.crashes + 1, g.error
+    from gone g;
+    update "public"."pgqrs_messages" m
+    set state = 'ready', due_at = m.lease_until, token = m.token + 1, crashes = m.crashes + 1,
+      holder = null, leased_at = null, lease_until = null
+    where m.id = any (v_expired);
+  end if;
+  if v_queue is null or v_is_paused then
+    return;
+  end if;
+
+  -- Ten lanes, the highest priority first. Each is a range of one index, read lazily: a lane is opened only when those
+  -- before it did not yield enough, and messages that are not yet due lie behind the end of its range.
+  loop
+    select coalesce(array_agg(r.id), '{}'), array[min(r.due_at) filter (where r.priority = 0), min(r.due_at) filter (where r.priority = 1), min(r.due_at) filter (where r.priority = 2), min(r.due_at) filter (where r.priority = 3), min(r.due_at) filter (where r.priority = 4), min(r.due_at) filter (where r.priority = 5), min(r.due_at) filter (where r.priority = 6), min(r.due_at) filter (where r.priority = 7), min(r.due_at) filter (where r.priority = 8), min(r.due_at) filter (where r.priority = 9)]
+    into v_ids, v_lanes
+    from (
+      select ready.id, ready.due_at, lane.priority
+      from generate_series(9, 0, -1) as lane(priority)
+      cross join lateral (
+        select c.id, c.due_at from "public"."pgqrs_messages" c
+        where c.queue_id = v_queue and c.state = 'ready' and c.priority = lane.priority::smallint
+          and c.due_at >= coalesce(v_hint[lane.priority + 1], '-infinity')
+          and c.due_at <= v_now and (p_type is null or c.type = p_type)
+        order by c.due_at, c.id
+        limit p_limit
+        for update skip locked
+      ) ready
+      limit p_limit
+    ) r;
+    exit when v_hint is null or cardinality(v_ids) >= p_limit;
+    v_hint := null;
+  end loop;
+
+  v_took := clock_timestamp() - v_begin;
+  if p_now is null and p_type is null and cardinality(v_ids) > 0
+    and v_took > interval '2 milliseconds' + cardinality(v_ids) * interval '20 microseconds'
+  then
+    -- A lane without a message was read to its end, if one below it was opened or there were not enough messages.
+    v_is_read := cardinality(v_ids) < p_limit;
+    for lane in 1..10 loop
+      v_is_read := v_is_read or v_lanes[lane] is not null;
+      if v_is_read then
+        v_lanes[lane] := coalesce(v_lanes[lane], v_now);
+      end if;
+    end loop;
+    perform set_config(v_hint_name, (
+      v_lanes || case when cardinality(v_expired) < 100 then v_now else v_hint[11] end
+        || coalesce(v_hint[12], v_now + greatest(interval '250 milliseconds', v_took * 20))
+    )::text, false);
+  end if;
+
+  return query
+  update "public"."pgqrs_messages" m
+  set state = 'leased', token = m.token + 1, holder = p_holder, leased_at = v_now, lease_until = v_now + v_lease
+  where m.id = any (v_ids)
+  returning m.*;
+end
+$pgqrs$;
+
+/* pgqrs:migrate functions */ create or replace function "public"."pgqrs_archive_leased"(
+  p_items json, p_holder text, p_by text, p_now timestamptz
+) returns setof bigint
+language plpgsql
+set search_path = pg_catalog, pg_temp
+set plan_cache_mode = force_generic_plan
+set enable_seqscan = off
+set enable_bitmapscan = off
+set enable_sort = off
+set jit = off
+as $pgqrs$
+declare
+  v_now timestamptz := coalesce(p_now, date_trunc('milliseconds', clock_timestamp()));
+begin
+  return query
+  with gone as (
+    delete from "public"."pgqrs_messages" m
+    using json_to_recordset(p_items) as i(id bigint, token bigint, reason text, result json)
+    where m.id = any (array[i.id]) and m.holder = p_holder and m.token = coalesce(i.token, m.token)
+    returning m.*, i.reason, i.result
+  )
+  insert into "public"."pgqrs_archive" (
+    id, queue_id, priority, enqueued_at, token, max_attempts, max_crashes, key, type, headers, payload, outcome, reason, archived_at, archived_by, processing_ms, attempts, crashes, error, result
+  )
+  select g.id, g.queue_id, g.priority, g.enqueued_at, g.token, g.max_attempts, g.max_crashes, g.key, g.type, g.headers, g.payload, 'succeeded', g.reason, v_now, p_by, (extract(epoch from v_now - g.leased_at) * 1000)::bigint, g.attempts, g.crashes, g.error, g.result
+  from gone g
+  returning id;
+end
+$pgqrs$;
+
+/* pgqrs:migrate functions */ create or replace function "public"."pgqrs_delete_leased"(p_items json, p_holder text) returns setof bigint
+language plpgsql
+set search_path = pg_catalog, pg_temp
+set plan_cache_mode = force_generic_plan
+set enable_seqscan = off
+set enable_bitmapscan = off
+set enable_sort = off
+set jit = off
+as $pgqrs$
+begin
+  return query
+  delete from "public"."pgqrs_messages" m
+  using json_to_recordset(p_items) as i(id bigint, token bigint)
+  where m.id = any (array[i.id]) and m.holder = p_holder and m.token = coalesce(i.token, m.token)
+  returning m.id;
+end
+$pgqrs$;
+
+/* pgqrs:migrate functions */ create or replace function "public"."pgqrs_release_leased"(
+  p_items json, p_holder text, p_now timestamptz
+) returns setof bigint
+language plpgsql
+set search_path = pg_catalog, pg_temp
+set plan_cache_mode = force_generic_plan
+set enable_seqscan = off
+set enable_bitmapscan = off
+set enable_sort = off
+set jit = off
+as $pgqrs$
+declare
+  v_now timestamptz := coalesce(p_now, date_trunc('milliseconds', clock_timestamp()));
+begin
+  return query
+  update "public"."pgqrs_messages" m
+  set state = 'ready', due_at = v_now + i.delay_ms * interval '1 millisecond', token = m.token + 1,
+    holder = null, leased_at = null, lease_until = null
+  from json_to_recordset(p_items) as i(id bigint, token bigint, delay_ms bigint)
+  where m.id = any (array[i.id]) and m.holder = p_holder and m.token = coalesce(i.token, m.token)
+  returning m.id;
+end
+$pgqrs$;
+
+/* pgqrs:migrate functions */ create or replace function "public"."pgqrs_extend_leased"(
+  p_items json, p_holder text, p_now timestamptz
+) returns setof bigint
+language plpgsql
+set search_path = pg_catalog, pg_temp
+set plan_cache_mode = force_generic_plan
+set enable_seqscan = off
+set enable_bitmapscan = off
+set enable_sort = off
+set jit = off
+as $pgqrs$
+begin
+  -- The clock is read for each row, after its lock was waited for: the lease is as long as asked for, whatever the wait.
+  return query
+  update "public"."pgqrs_messages" m
+  set lease_until = greatest(m.lease_until, coalesce(p_now, date_trunc('milliseconds', clock_timestamp())) + i.lease_ms * interval '1 millisecond')
+  from json_to_recordset(p_items) as i(id bigint, token bigint, lease_ms bigint)
+  where m.id = any (array[i.id]) and m.holder = p_holder and m.token = coalesce(i.token, m.token)
+  returning m.id;
+end
+$pgqrs$;
+
+/* pgqrs:migrate functions */ create or replace function "public"."pgqrs_fail_leased"(
+  p_items json, p_holder text, p_by text, p_now timestamptz
+) returns setof bigint
+language plpgsql
+set search_path = pg_catalog, pg_temp
+set plan_cache_mode = force_generic_plan
+set enable_seqscan = off
+set enable_bitmapscan = off
+set enable_sort = off
+set jit = off
+as $pgqrs$
+declare
+  v_now timestamptz := coalesce(p_now, date_trunc('milliseconds', clock_timestamp()));
+begin
+  -- Locked first, in ascending order, because two statements follow and each takes a part of the rows.
+  perform m.id
+  from json_to_recordset(p_items) as i(id bigint, token bigint)
+  join "public"."pgqrs_messages" m on m.id = any (array[i.id]) and m.holder = p_holder and m.token = coalesce(i.token, m.token)
+  for update of m;
+  return query
+  with gone as (
+    delete from "public"."pgqrs_messages" m
+    using json_to_recordset(p_items) as i(id bigint, token bigint, error json, is_final integer)
+    where m.id = any (array[i.id]) and m.holder = p_holder and m.token = coalesce(i.token, m.token) and (m.attempts + 1 >= m.max_attempts or i.is_final = 1)
+    returning m.*, i.error as last_error
+  )
+  insert into "public"."pgqrs_archive" (
+    id, queue_id, priority, enqueued_at, token, max_attempts, max_crashes, key, type, headers, payload, outcome, reason, archived_at, archived_by, processing_ms, attempts, crashes, error
+  )
+  select g.id, g.queue_id, g.priority, g.enqueued_at, g.token, g.max_attempts, g.max_crashes, g.key, g.type, g.headers, g.payload, 'failed',
+    case when g.attempts + 1 >= g.max_attempts then 'attempts' else 'not_retryable' end,
+    v_now, p_by, (extract(epoch from v_now - g.leased_at) * 1000)::bigint, g.attempts + 1, g.crashes, g.last_error
+  from gone g
+  returning id;
+  return query
+  update "public"."pgqrs_messages" m
+  set state = 'ready', due_at = v_now + i.delay_ms * interval '1 millisecond', token = m.token + 1,
+    attempts = m.attempts + 1, error = i.error, holder = null, leased_at = null, lease_until = null
+  from json_to_recordset(p_items) as i(id bigint, token bigint, error json, delay_ms bigint, is_final integer)
+  where m.id = any (array[i.id]) and m.holder = p_holder and m.token = coalesce(i.token, m.token) and m.attempts + 1 < m.max_attempts and i.is_final = 0
+  returning m.id;
+end
+$pgqrs$;
+
+/* pgqrs:migrate functions */ create or replace function "public"."pgqrs_enqueue_many"(
+  p_queue text, p_payloads json, p_options json, p_now timestamptz
+) returns setof json
+language plpgsql
+set search_path = pg_catalog, pg_temp
+set plan_cache_mode = force_generic_plan
+set enable_seqscan = off
+set enable_bitmapscan = off
+set enable_sort = off
+set jit = off
+as $pgqrs$
+declare
+  v_now timestamptz := coalesce(p_now, date_trunc('milliseconds', clock_timestamp()));
+  v_queue "public"."pgqrs_queues"%rowtype;
+  v_item record;
+  v_key "public"."pgqrs_keys"%rowtype;
+  v_live "public"."pgqrs_messages"%rowtype;
+  v_id bigint;
+  v_why text;
+begin
+  -- Shared among those who enqueue, against whoever deletes the queue: a message cannot slip into one that is going away.
+  perform pg_advisory_xact_lock_shared(hashtextextended('pgqrs:queue:' || p_queue, 0));
+  select * into v_queue from "public"."pgqrs_queues" q where q.name = p_queue;
+  if not found then
+    return;
+  end if;
+
+  -- One set of options for all: the plain and fast case.
+  if json_typeof(p_options) = 'object' then
+    return query
+    with stored as (
+      insert into "public"."pgqrs_messages" (
+        queue_id, state, priority, due_at, enqueued_at, max_attempts, max_crashes, type, headers, payload
+      )
+      select v_queue.id, 'ready', coalesce(o.priority, 0),
+        coalesce(to_timestamp(o.at_ms / 1000.0), v_now + coalesce(o.delay_ms, 0) * interval '1 millisecond'), v_now,
+        coalesce(o.max_attempts, v_queue.max_attempts), v_queue.max_crashes, o.headers ->> 'type', o.headers, item.value
+      from json_to_record(p_options) as o(delay_ms bigint, at_ms numeric, priority int, max_attempts int, headers json)
+      cross join json_array_elements(p_payloads) item
+      returning id, max_attempts
+    )
+    select json_build_object(
+      'at', trunc(extract(epoch from v_now) * 1000)::bigint, 'ids', coalesce(json_agg(id), '[]'),
+      'max_attempts', min(max_attempts)
+    ) from stored;
+    return;
+  end if;
+
+  -- Keys in ascending order, so that two lists with the same keys cannot wait for each other in a circle.
+  begin
+    for v_item in
+      -- The ids are taken in the order of the list, whatever the order of the keys.
+      with item as materialized (
+        select n, payload, option, nextval('"public"."pgqrs_messages_id_seq"') as id
+        from rows from (json_array_elements(p_payloads), json_array_elements(p_options))
+          with ordinality as t(payload, option, n)
+      )
+      select t.n, t.id, t.payload, o.*
+      from item t
+      cross join lateral json_to_record(t.option) as o(
+        delay_ms bigint, at_ms numeric, priority int, max_attempts int, headers json,
+        key text, hash text, conflict text, hold text, hold_ms bigint
+      )
+      order by o.key, t.n
+    loop
+      v_id := v_item.id;
+      v_key := null;
+      if v_item.key is not null then
+        loop
+          insert into "public"."pgqrs_keys" (queue_id, key, message_id, hash, hold, expires_at)
+          values (v_queue.id, v_item.key, v_id, v_item.hash, v_item.hold,
+            v_now + v_item.hold_ms * interval '1 millisecond')
+          on conflict do nothing;
+          exit when found;
+          select * into v_key from "public"."pgqrs_keys" k where k.queue_id = v_queue.id and k.key = v_item.key for update;
+          exit when found;
+        end loop;
+        v_live := null;
+        if v_key.message_id is not null then
+          select * into v_live from "public"."pgqrs_messages" m where m.id = v_key.message_id for update;
+        end if;
+        if v_key.message_id is null then
+          null;
+        elsif not (case v_key.hold
+          when 'started' then v_live.id is not null and v_live.token = 0
+          when 'finished' then v_live.id is not null
+          when 'time' then v_key.expires_at > v_now
+          else v_live.id is not null or v_key.expires_at > v_now
+        end) then
+          -- The key was held by a message for which it counts no more.
+          update "public"."pgqrs_keys" k
+          set message_id = v_id, hash = v_item.hash, hold = v_item.hold,
+            expires_at = v_now + v_item.hold_ms * interval '1 millisecond'
+          where k.queue_id = v_queue.id and k.key = v_item.key;
+        else
+          v_id := v_key.message_id;
+          v_why := case
+            when v_item.conflict = 'reject' then 'taken'
+            when v_item.conflict = 'replace' and v_live.state = 'ready' then null
+            -- Hashes made by the library and by SQL start differently and are not compared with each other.
+            when v_key.hash <> v_item.hash and left(v_key.hash, 3) = left(v_item.hash, 3) then 'payload'
+          end;
+          if v_why is not null then
+            raise exception using errcode = 'PQ001';
+          end if;
+          if v_item.conflict = 'replace' and v_live.state = 'ready' then
+            update "public"."pgqrs_messages" m
+            set payload = v_item.payload, headers = v_item.headers, type = v_item.headers ->> 'type',
+              priority = coalesce(v_item.priority, 0),
+              due_at = coalesce(to_timestamp(v_item.at_ms / 1000.0),
+                v_now + coalesce(v_item.delay_ms, 0) * interval '1 millisecond'),
+              max_attempts = coalesce(v_item.max_attempts, v_queue.max_attempts)
+            where m.id = v_id
+            returning * into v_live;
+            update "public"."pgqrs_keys" k set hash = v_item.hash where k.queue_id = v_queue.id and k.key = v_item.key;
+          end if;
+          return next json_build_object(
+            'n', v_item.n, 'id', v_id, 'at', trunc(extract(epoch from v_now) * 1000)::bigint,
+            'state', coalesce(
+              case when v_live.state = 'ready' and v_live.due_at > v_now then 'delayed' end, v_live.state,
+              (select a.outcome from "public"."pgqrs_archive" a where a.id = v_id), 'deleted'
+            ),
+            'priority', v_live.priority, 'attempts', v_live.attempts, 'max_attempts', v_live.max_attempts,
+            'enqueued_at', trunc(extract(epoch from v_live.enqueued_at) * 1000)::bigint,
+            'due_at', trunc(extract(epoch from v_live.due_at) * 1000)::bigint
+          );
+          continue;
+        end if;
+      end if;
+      insert into "public"."pgqrs_messages" (
+        id, queue_id, state, priority, due_at, enqueued_at, max_attempts, max_crashes, key, type, headers, payload
+      )
+      values (
+        v_id, v_queue.id, 'ready', coalesce(v_item.priority, 0),
+        coalesce(to_timestamp(v_item.at_ms / 1000.0),
+          v_now + coalesce(v_item.delay_ms, 0) * interval '1 millisecond'),
+        v_now, coalesce(v_item.max_attempts, v_queue.max_attempts), v_queue.max_crashes,
+        v_item.key, v_item.headers ->> 'type', v_item.headers, v_item.payload
+      );
+      return next json_build_object(
+        'n', v_item.n, 'id', v_id, 'at', trunc(extract(epoch from v_now) * 1000)::bigint, 'is_new', 1,
+        'max_attempts', coalesce(v_item.max_attempts, v_queue.max_attempts)
+      );
+    end loop;
+  exception when sqlstate 'PQ001' then
+    -- Nothing of the list is stored, and the caller's transaction goes on.
+    return next json_build_object('n', v_item.n, 'id', v_id, 'refused', v_why);
+  end;
+end
+$pgqrs$;
+
+/* pgqrs:migrate functions */ create or replace function "public"."pgqrs_enqueue"(
+  queue text, payload json, options json default '{}'
+) returns bigint
+language plpgsql
+as $pgqrs$
+declare
+  v_unknown text := (
+    select string_agg(k, ', ') from json_object_keys(options) k
+    where k not in ('delayMs', 'at', 'priority', 'key', 'headers', 'maxAttempts')
+  );
+  v_answer json;
+begin
+  if v_unknown is not null then
+    raise exception 'pgqrs_enqueue: unknown option %', v_unknown using errcode = '22023';
+  end if;
+  select a into v_answer
+  from "public"."pgqrs_enqueue_many"(
+    queue,
+    json_build_array(payload),
+    json_build_array(json_build_object(
+      'delay_ms', (options ->> 'delayMs')::bigint,
+      'at_ms', extract(epoch from (options ->> 'at')::timestamptz) * 1000,
+      'priority', (options ->> 'priority')::int,
+      'max_attempts', (options ->> 'maxAttempts')::int,
+      'headers', options -> 'headers',
+      'key', options ->> 'key',
+      'hash', 'pg:' || encode(sha256(convert_to(payload::jsonb::text, 'UTF8')), 'hex'),
+      'conflict', 'existing',
+      'hold', 'default',
+      'hold_ms', 86400000
+    )),
+    null
+  ) a;
+  if v_answer is null then
+    raise exception 'pgqrs_enqueue: queue "%" does not exist', queue using errcode = 'P0002';
+  end if;
+  if v_answer ->> 'refused' is not null then
+    raise exception 'pgqrs_enqueue: key is in use for another payload' using errcode = '23505';
+  end if;
+  return (v_answer ->> 'id')::bigint;
+end
+$pgqrs$;
+
+/* pgqrs:recordMigration */ insert into "public"."pgqrs_migrations" (version, name, applied_at, objects)
+select 2, 'functions', statement_timestamp(), (select json_object_agg(o.name, o.definition order by o.name) as objects from (
+  select 'column ' || c.relname || '.' || a.attname as name,
+    format_type(a.atttypid, a.atttypmod) || case when a.attnotnull then ' not null' else '' end ||
+      coalesce(' default ' || pg_get_expr(d.adbin, d.adrelid), '') ||
+      case when a.attidentity = '' then '' else ' identity' end as definition
+  from pg_catalog.pg_attribute a
+  join pg_catalog.pg_class c on c.oid = a.attrelid
+  join pg_catalog.pg_namespace n on n.oid = c.relnamespace
+  left join pg_catalog.pg_attrdef d on d.adrelid = a.attrelid and d.adnum = a.attnum
+  where n.oid = (select relnamespace from pg_catalog.pg_class where oid = '"public"."pgqrs_migrations"'::regclass) and c.relkind = 'r' and c.relname like 'pgqrs\_%' and a.attnum > 0 and not a.attisdropped
+  union all
+  select 'table ' || c.relname, case c.relpersistence when 'u' then 'unlogged' else 'logged' end
+  from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
+  where n.oid = (select relnamespace from pg_catalog.pg_class where oid = '"public"."pgqrs_migrations"'::regclass) and c.relkind = 'r' and c.relname like 'pgqrs\_%'
+  union all
+  select 'index ' || c.relname, pg_get_indexdef(i.indexrelid) || case when i.indisvalid then '' else ' invalid' end
+  from pg_catalog.pg_index i
+  join pg_catalog.pg_class c on c.oid = i.indexrelid
+  join pg_catalog.pg_namespace n on n.oid = c.relnamespace
+  where n.oid = (select relnamespace from pg_catalog.pg_class where oid = '"public"."pgqrs_migrations"'::regclass) and c.relname like 'pgqrs\_%'
+  union all
+  select 'constraint ' || c.relname || '.' || x.conname, pg_get_constraintdef(x.oid)
+  from pg_catalog.pg_constraint x
+  join pg_catalog.pg_class c on c.oid = x.conrelid
+  join pg_catalog.pg_namespace n on n.oid = c.relnamespace
+  where n.oid = (select relnamespace from pg_catalog.pg_class where oid = '"public"."pgqrs_migrations"'::regclass) and c.relname like 'pgqrs\_%' and x.contype in ('c', 'p', 'u')
+  union all
+  select 'function ' || p.proname || '(' || pg_get_function_identity_arguments(p.oid) || ')',
+    encode(sha256(convert_to(p.prosrc, 'UTF8')), 'hex') || coalesce(' ' || array_to_string(p.proconfig, ' '), '')
+  from pg_catalog.pg_proc p join pg_catalog.pg_namespace n on n.oid = p.pronamespace
+  where n.oid = (select relnamespace from pg_catalog.pg_class where oid = '"public"."pgqrs_migrations"'::regclass) and p.proname like 'pgqrs\_%'
+) o);

@@ -1,0 +1,223 @@
+/**
+ * Golden SQL: every statement as each database gets it, so that a change of SQL is reviewed as a change of SQL.
+ *
+ * `UPDATE_GOLDEN=1 deno task test tests/render_test.ts` writes the files anew.
+ */
+import { assert, assertEquals } from "@std/assert";
+import { readFileSync, writeFileSync } from "node:fs";
+import process from "node:process";
+import { describe, test } from "node:test";
+import * as archive from "../src/sql/archive.ts";
+import { type Dialect, postgres, sqlite } from "../src/sql/dialect.ts";
+import * as enqueue from "../src/sql/enqueue.ts";
+import * as messages from "../src/sql/messages.ts";
+import * as metrics from "../src/sql/metrics.ts";
+import * as migrations from "../src/sql/migrations.ts";
+import * as queues from "../src/sql/queues.ts";
+import { render, type RenderedPart, type Statement, type Target } from "../src/sql/sql.ts";
+
+/** In every text that a caller gives; it must never be part of a statement. */
+const MARK = `it's "$1" ?1`;
+const QUEUE = `queue ${MARK}`;
+const ITEM = { id: 7, token: 3 };
+
+const FILTER = {
+  queue: QUEUE,
+  outcome: "failed",
+  reason: MARK,
+  type: MARK,
+  key: MARK,
+  worker: MARK,
+  before: 1_900_000_000_000,
+  since: 1_800_000_000_123,
+} as const;
+
+const SETTINGS = { leaseMs: null, maxAttempts: 5, maxCrashes: 10, backoff: `{"note":"x"}`, retentionMs: 1_000 };
+
+const ENQUEUE_OPTIONS = { delay_ms: 5, priority: 9, max_attempts: 2, headers: `{"type":"mail"}` } as const;
+const KEY = { key: MARK, hash: "ab", conflict: "replace", hold: "time", hold_ms: 1_000 } as const;
+
+const ENDING = { outcome: "cancelled", reason: MARK, by: MARK } as const;
+
+/** Each statement under the name of its function, with all that can make its text another one. */
+const STATEMENTS: Readonly<Record<string, readonly Statement[]>> = {
+  archiveLeased: [messages.archiveLeased([{ ...ITEM, reason: MARK, result: "[1]" }], MARK, MARK)],
+  claimMessages: [claim({}), claim({ type: MARK, leaseMs: 1_000 })],
+  countArchived: [archive.countArchived({}), archive.countArchived({ ...FILTER, isExpired: true })],
+  countMessages: [
+    messages.countMessages({}),
+    messages.countMessages({ state: "ready" }),
+    messages.countMessages({ state: "delayed" }),
+  ],
+  createMigrationsTable: [migrations.createMigrationsTable({ isUnlogged: false })],
+  createQueue: [queues.createQueue(QUEUE, SETTINGS), queues.createQueue(QUEUE, { ...SETTINGS, isPaused: true })],
+  createSchema: [migrations.createSchema('"pgqrs"')],
+  deleteLeased: [messages.deleteLeased([ITEM, { id: 5, token: null }], MARK)],
+  deleteMessages: [messages.deleteMessages([1, 2])],
+  deleteQueue: [queues.deleteQueue(QUEUE, false), queues.deleteQueue(QUEUE, true)],
+  dropObject: ["table pgqrs_keys", "function pgqrs_claim(p_queue text)"].flatMap((name) =>
+    migrations.dropObject(name) ?? []
+  ),
+  endMessages: [messages.endMessages([1, 2], ENDING)],
+  enqueueMessages: [
+    enqueue.enqueueMessages(QUEUE, ["1", `"two"`], ENQUEUE_OPTIONS),
+    enqueue.enqueueMessages(QUEUE, ["1"], { at_ms: 1_900_000_000_000 }),
+    enqueue.enqueueMessages(QUEUE, ["1", `"two"`], [KEY, ENQUEUE_OPTIONS]),
+  ],
+  extendLeased: [messages.extendLeased([{ ...ITEM, lease_ms: 5 }], MARK)],
+  failLeased: [messages.failLeased([{ ...ITEM, error: `{"message":"x"}`, delay_ms: 5, is_final: 0 }], MARK, MARK)],
+  findArchived: [archive.findArchived(7)],
+  findMessage: [messages.findMessage(7)],
+  findObjects: [migrations.findObjects()],
+  findOrphans: [migrations.findOrphans()],
+  findQueue: [queues.findQueue(QUEUE)],
+  findRefusal: [enqueue.findRefusal(QUEUE, [KEY, {}])],
+  inspectSchema: [migrations.inspectSchema(MARK)],
+  listArchived: [
+    archive.listArchived({}, { limit: 10, offset: 20, after: undefined }),
+    archive.listArchived(FILTER, { limit: 10, offset: 0, after: { archivedAt: 1_900_000_000_000, id: 7 } }),
+  ],
+  listHolders: [metrics.listHolders()],
+  listMessages: [
+    messages.listMessages({}, 10),
+    messages.listMessages({ queue: QUEUE, state: "leased", type: MARK, key: MARK, afterId: 7 }, 10),
+  ],
+  listMigrations: [migrations.listMigrations()],
+  listQueues: [queues.listQueues()],
+  lockMigrations: [migrations.lockMigrations(MARK)],
+  ping: [metrics.ping()],
+  purgeArchived: [archive.purgeArchived({ isExpired: true }, 100)],
+  purgeQueue: [queues.purgeQueue(QUEUE, false), queues.purgeQueue(QUEUE, true)],
+  releaseHeld: [messages.releaseHeld(MARK)],
+  releaseLeased: [messages.releaseLeased([{ ...ITEM, delay_ms: 5 }], MARK)],
+  replayArchived: [
+    archive.replayArchived({ ids: [1, 2] }, 2),
+    archive.replayArchived({ queue: QUEUE, outcome: "failed" }, 100),
+  ],
+  reportMetrics: [metrics.reportMetrics(undefined), metrics.reportMetrics(QUEUE)],
+  updateMessage: [
+    messages.updateMessage(7, {}),
+    messages.updateMessage(7, { delayMs: 5, priority: 9 }),
+    messages.updateMessage(7, { dueAt: 1_900_000_000_123 }),
+  ],
+  updateQueue: [
+    queues.updateQueue(QUEUE, { isPaused: true }),
+    queues.updateQueue(QUEUE, { ...SETTINGS, isPaused: false }),
+  ],
+};
+
+/** What else the modules of statements export: readers of rows and pieces of statements. */
+const OTHERS = ["after", "decodeEnqueued", "decodeMetrics", "idOfQueue", "migrationStatements"];
+
+const DIALECTS: readonly Dialect[] = [postgres, sqlite];
+
+for (const dialect of DIALECTS) {
+  describe(`statements for ${dialect.name}`, () => {
+    test("are those of the golden file", () => {
+      const file = new URL(`./golden/${dialect.name}.sql`, import.meta.url);
+      const text = goldenText({ dialect, schema: "public" });
+      if (process.env.UPDATE_GOLDEN) writeFileSync(file, text);
+      // One at a time, so that a failure shows one statement and not the whole file.
+      const [actual, expected] = [text, readFileSync(file, "utf8")].map(sectionsOf);
+      assertEquals(Object.keys(actual ?? {}), Object.keys(expected ?? {}));
+      for (const [name, section] of Object.entries(actual ?? {})) assertEquals(section, expected?.[name], name);
+    });
+
+    test("begin with their name as a comment", () => {
+      for (const [name, statement] of allStatements()) {
+        const rendered = render(statement, { dialect, schema: "public" });
+        assertEquals(rendered.name, name);
+        for (const { text } of rendered.parts) assert(text.startsWith(`/* pgqrs:${name} */ `), text);
+      }
+    });
+
+    test("number their placeholders from one, without a gap", () => {
+      for (const part of partsFor(dialect)) {
+        const mark = dialect.name === "postgres" ? "\\$" : "\\?";
+        const text = withoutLiterals(part.text);
+        const numbers = [...text.matchAll(new RegExp(`${mark}(\\d*)`, "g"))].map(([, n]) => n);
+        assertEquals(numbers, part.values.map((_, i) => String(i + 1)), part.text);
+      }
+    });
+
+    test("bind what callers give, as text, integers or null and never as an object", () => {
+      const kinds = dialect.name === "postgres" ? ["string"] : ["string", "bigint"];
+      for (const { text, values } of partsFor(dialect)) {
+        assert(!text.includes(MARK), text);
+        for (const value of values) assert(value === null || kinds.includes(typeof value), `${String(value)}: ${text}`);
+      }
+    });
+
+    test("bind the clock of a test wherever they would read the clock of the database", () => {
+      for (const { text } of partsFor(dialect, () => 1_900_000_000_000)) {
+        assert(!withoutLiterals(text).includes(dialect.now), text);
+      }
+    });
+  });
+}
+
+test("every statement of src/sql is in the golden files", () => {
+  const modules: readonly Readonly<Record<string, unknown>>[] = [
+    archive,
+    enqueue,
+    messages,
+    metrics,
+    migrations,
+    queues,
+  ];
+  const functions = modules.flatMap((module) =>
+    Object.keys(module).filter((name) => typeof module[name] === "function")
+  );
+  assertEquals(functions.filter((name) => !OTHERS.includes(name)).sort(), Object.keys(STATEMENTS).sort());
+});
+
+function claim(changes: Partial<messages.Claim>): Statement {
+  return messages.claimMessages({
+    queue: QUEUE,
+    limit: 10,
+    leaseMs: undefined,
+    defaultLeaseMs: 5_000,
+    holder: MARK,
+    type: undefined,
+    ...changes,
+  });
+}
+
+function allStatements(): [string, Statement][] {
+  return Object.entries(STATEMENTS).flatMap(([name, list]) => list.map((one): [string, Statement] => [name, one]));
+}
+
+function partsFor(dialect: Dialect, clock?: () => number): RenderedPart[] {
+  return allStatements().flatMap(([, statement]) => render(statement, { dialect, schema: "public", clock }).parts);
+}
+
+/** Text in quotes is no place for a placeholder. */
+function withoutLiterals(text: string): string {
+  return text.replaceAll(/'(?:[^']|'')*'/g, "''");
+}
+
+function goldenText(target: Target): string {
+  const sections = Object.entries(STATEMENTS).flatMap(([name, list]) =>
+    list.map((statement, i) => {
+      const parts = render(statement, target).parts.map(({ text, values }) => `${text};\n${comment(values)}`);
+      return `-- ${name} ${i + 1}\n${parts.join("")}`;
+    })
+  );
+  const steps = migrations.migrations.map((migration) => {
+    const statements = migrations.migrationStatements(migration, { isUnlogged: false }, target);
+    const texts = statements.flatMap((statement) => render(statement, target).parts.map(({ text }) => `${text};\n`));
+    return `-- migration ${migration.version}\n${texts.join("\n")}`;
+  });
+  return [...sections, ...steps].join("\n");
+}
+
+function comment(values: RenderedPart["values"]): string {
+  if (values.length === 0) return "";
+  const told = values.map((value) => typeof value === "bigint" ? String(value) : JSON.stringify(value));
+  return `-- values: ${told.join(", ")}\n`;
+}
+
+function sectionsOf(text: string): Record<string, string> {
+  const sections = text.split(/^(?=-- \w+ \d+$)/m);
+  return Object.fromEntries(sections.map((section) => [section.slice(0, section.indexOf("\n")), section]));
+}
