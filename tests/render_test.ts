@@ -73,6 +73,7 @@ const STATEMENTS: Readonly<Record<string, readonly Statement[]>> = {
   findQueue: [queues.findQueue(QUEUE)],
   findRefusal: [enqueue.findRefusal(QUEUE, [KEY, {}])],
   inspectSchema: [migrations.inspectSchema(MARK)],
+  listAttempts: [messages.listAttempts([1, 2])],
   listArchived: [
     archive.listArchived({}, { limit: 10, offset: 20, after: undefined }),
     archive.listArchived(FILTER, { limit: 10, offset: 0, after: { archivedAt: 1_900_000_000_000, id: 7 } }),

@@ -44,7 +44,7 @@ export interface Session {
 
 /** One connection that opens itself when it is needed, and again after it was lost. */
 export class Lane {
-  readonly #address: PostgresAddress;
+  #address: PostgresAddress;
   readonly #options: DriverOptions;
   readonly #calls = new Set<Call>();
   #session: Session | undefined;
@@ -169,6 +169,11 @@ export class Lane {
         return this.#session = session;
       } catch (error) {
         if (this.#closing.signal.aborted) throw closedError();
+        if (this.#address.sslMode === "allow" && (error as { code?: unknown }).code === "28000") {
+          // The server takes nobody without TLS: from here on neither do we.
+          this.#address = { ...this.#address, sslMode: "require" };
+          continue;
+        }
         const next = pause * (0.5 + Math.random() / 2);
         if (error instanceof TlsRefusedError || !isWorthReconnecting(error) || performance.now() + next > giveUpAt) {
           throw connectError(error);

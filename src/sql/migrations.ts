@@ -220,10 +220,10 @@ export function createSchema(quotedSchema: string): Statement {
 /** Removes objects of ours, named as in a description. */
 export function dropObject(name: string): Statement | undefined {
   const [, kind, rest = ""] = /^(table|function) (.*)$/s.exec(name) ?? [];
-  if (kind === "table") return statement("dropTable", sql`drop table if exists ${table(withoutPrefix(rest))}`);
+  if (kind === "table") return statement("dropObject", sql`drop table if exists ${table(withoutPrefix(rest))}`);
   if (kind !== "function") return undefined;
   const [, bare = "", signature = ""] = /^([^(]*)(\(.*\))$/s.exec(rest) ?? [];
-  return statement("dropFunction", sql`drop function if exists ${table(withoutPrefix(bare))}${raw(signature)}`);
+  return statement("dropObject", sql`drop function if exists ${table(withoutPrefix(bare))}${raw(signature)}`);
 }
 
 function withoutPrefix(name: string): string {

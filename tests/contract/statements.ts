@@ -59,6 +59,7 @@ function watch(context: Context, work: (watched: Watched) => Promise<void>): () 
         dialect: driver.dialect,
         query: (rendered, options) => (note(rendered), driver.query(rendered, options)),
         transaction: (run, limits) => (names.push("transaction"), driver.transaction(run, limits)),
+        join: (tx) => driver.join(tx),
         close: () => driver.close(),
       };
       const target = { dialect: driver.dialect, schema: place.schema };

@@ -122,10 +122,10 @@ delete from "public"."pgqrs_queues" where id in (select id from target) returnin
 -- values: "queue it's \"$1\" ?1"
 
 -- dropObject 1
-/* pgqrs:dropTable */ drop table if exists "public"."pgqrs_keys";
+/* pgqrs:dropObject */ drop table if exists "public"."pgqrs_keys";
 
 -- dropObject 2
-/* pgqrs:dropFunction */ drop function if exists "public"."pgqrs_claim"(p_queue text);
+/* pgqrs:dropObject */ drop function if exists "public"."pgqrs_claim"(p_queue text);
 
 -- endMessages 1
 /* pgqrs:endMessages */ with held as materialized (
@@ -257,6 +257,10 @@ order by i.key limit 1;
     from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
     where n.nspname = $6::text and c.relkind = 'r' and c.relname like 'pgqrs\_%');
 -- values: "it's \"$1\" ?1", "it's \"$1\" ?1", "it's \"$1\" ?1", "it's \"$1\" ?1", "it's \"$1\" ?1", "it's \"$1\" ?1"
+
+-- listAttempts 1
+/* pgqrs:listAttempts */ select id, attempts from "public"."pgqrs_messages" where id = any($1::text::bigint[]);
+-- values: "{1,2}"
 
 -- listArchived 1
 /* pgqrs:listArchived */ select id, (select q.name from "public"."pgqrs_queues" q where q.id = queue_id), outcome, priority,

@@ -258,10 +258,10 @@ returning id;
 -- values: "queue it's \"$1\" ?1"
 
 -- dropObject 1
-/* pgqrs:dropTable */ drop table if exists "pgqrs_keys";
+/* pgqrs:dropObject */ drop table if exists "pgqrs_keys";
 
 -- dropObject 2
-/* pgqrs:dropFunction */ drop function if exists "pgqrs_claim"(p_queue text);
+/* pgqrs:dropObject */ drop function if exists "pgqrs_claim"(p_queue text);
 
 -- endMessages 1
 /* pgqrs:endMessages */ insert into "pgqrs_archive" (id, queue_id, priority, enqueued_at, token, max_attempts, max_crashes, key, type, headers, payload, outcome, reason, archived_at, archived_by, processing_ms, attempts, crashes, error)
@@ -444,6 +444,10 @@ order by i.key limit 1;
 -- inspectSchema 1
 /* pgqrs:inspectSchema */ select 1, 1, (select count(*) from sqlite_schema where name = 'pgqrs_migrations'),
   (select count(*) from sqlite_schema where name like 'pgqrs\_%' escape '\'), '', '';
+
+-- listAttempts 1
+/* pgqrs:listAttempts */ select id, attempts from "pgqrs_messages" where id in (select value from json_each(?1));
+-- values: "[1,2]"
 
 -- listArchived 1
 /* pgqrs:listArchived */ select id, (select q.name from "pgqrs_queues" q where q.id = queue_id), outcome, priority,
