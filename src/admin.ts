@@ -13,6 +13,7 @@ import {
 } from "./admin/schema.ts";
 import { WorkerAdmin } from "./admin/workers.ts";
 import { type CallLimits, type Database, unknownQueue } from "./database.ts";
+import { checkOptions, LIMITS } from "./options.ts";
 import { decodeMetrics, type QueueMetrics, reportMetrics } from "./sql/metrics.ts";
 
 /**
@@ -91,6 +92,7 @@ export class Admin {
   metrics(queue?: undefined, limits?: CallLimits): Promise<QueueMetrics[]>;
   /** Counts messages by state. */
   async metrics(queue?: QueueName, limits: CallLimits = {}): Promise<QueueMetrics | QueueMetrics[]> {
+    checkOptions("metrics", limits, LIMITS);
     const name = queue === undefined ? undefined : nameOf(queue);
     const rows = await this.#database.query(reportMetrics(name), { ...limits, isLong: true });
     const metrics = rows.map(decodeMetrics);

@@ -5,7 +5,7 @@
  * of the sources holds for each setting by itself. A DSN is never part of a message: it may carry a password.
  */
 import { ConfigError } from "./errors.ts";
-import { nearestOf } from "./options.ts";
+import { LONGEST_TIMER_MS, nearestOf } from "./options.ts";
 
 /** Every setting beside the address of the database. */
 export type ConfigValues = Omit<Config, "dsn" | "toJSON" | "values">;
@@ -40,9 +40,6 @@ interface ConfigFile {
   readonly name: string;
   readonly values: ReadonlyMap<string, unknown>;
 }
-
-/** The longest pause that a timer of JavaScript can keep, 24.8 days: a longer one would end at once. */
-const LONGEST_TIMER_MS = 2 ** 31 - 1;
 
 const SETTINGS: { readonly [Name in keyof ConfigValues]: Setting<ConfigValues[Name]> } = {
   schema: { key: "schema", env: "PGQRS_SCHEMA", preset: "public" },
@@ -87,7 +84,7 @@ export class Config {
   declare readonly connectTimeoutMs: number;
   /** For how long a dequeued message is leased unless the call or the queue says so. @default 5000 */
   declare readonly leaseMs: number;
-  /** How many messages one call may put or take. @default 100 */
+  /** How many items a page of a list has unless the call says so. @default 100 */
   declare readonly maxBatchSize: number;
   /** After how many failures a message is dead unless the call or the queue says so. @default 5 */
   declare readonly maxAttempts: number;

@@ -1,11 +1,10 @@
 /** From a DSN, a configuration or a client to a store: the one place that picks a driver. */
 import { Config } from "./config.ts";
-import { Database, type Logger, type Settings, type TransactionScope } from "./database.ts";
+import { Database, type Logger, type OpenTransaction, type Settings, type TransactionScope } from "./database.ts";
 import type { LibsqlClient } from "./drivers/libsql.ts";
 import type { PostgresClient } from "./drivers/postgres_session.ts";
 import type { SqliteClient } from "./drivers/sqlite.ts";
-import { checkInteger, checkName, checkOptions } from "./options.ts";
-import { assertDuration } from "./retry.ts";
+import { checkInteger, checkName, checkOptions, checkTimeout } from "./options.ts";
 import type { Driver, DriverOptions } from "./sql/driver.ts";
 import { Store } from "./store.ts";
 
@@ -62,6 +61,7 @@ const TIMEOUT_MS = 30_000;
  */
 export async function connect(target?: ConnectTarget, options: ConnectOptions = {}): Promise<Store> {
   checkOptions("connect", options, OPTIONS);
+  checkTarget(target);
   const config = await configOf(target, options);
   const driverOptions = driverOptionsOf(config, options);
   const driver = typeof target === "object" || typeof target === "function"
@@ -71,6 +71,15 @@ export async function connect(target?: ConnectTarget, options: ConnectOptions = 
   const settings: Settings = { leaseMs, maxAttempts, maxBatchSize, pollIntervalMs, timeoutMs: driverOptions.timeoutMs };
   const scope = await openScope();
   return new Store(new Database(driver, { dialect: driver.dialect, schema, clock: options.clock }, settings, scope));
+}
+
+function checkTarget(target: unknown): void {
+  const isObject = (typeof target === "object" && target !== null) || typeof target === "function";
+  if (target !== undefined && typeof target !== "string" && !isObject) throw notTarget();
+}
+
+function notTarget(): TypeError {
+  return new TypeError("Cannot connect: the target is neither a DSN nor a client of postgres, libSQL or node:sqlite");
 }
 
 async function configOf(target: ConnectTarget | undefined, options: ConnectOptions): Promise<Config> {
@@ -88,7 +97,7 @@ async function configOf(target: ConnectTarget | undefined, options: ConnectOptio
 
 function driverOptionsOf(config: Config, options: ConnectOptions): DriverOptions {
   const { timeoutMs = TIMEOUT_MS, pooler = "auto", logger, clock } = options;
-  assertDuration("timeoutMs", timeoutMs, 1);
+  checkTimeout("timeoutMs", timeoutMs);
   checkName("schema", config.schema, 63);
   checkInteger("maxConnections", config.maxConnections, 1, 1_000);
   if (pooler !== "auto" && typeof pooler !== "boolean") {
@@ -126,14 +135,14 @@ async function adopt(client: LibsqlClient | PostgresClient | SqliteClient, optio
   if (typeof (client as SqliteClient).prepare === "function") {
     return await (await import("./drivers/sqlite.ts")).adoptSqlite(client as SqliteClient, options);
   }
-  throw new TypeError("Cannot connect: the target is neither a DSN nor a client of postgres, libSQL or node:sqlite");
+  throw notTarget();
 }
 
 /** Where there is `AsyncLocalStorage`, a call inside a transaction is told from one outside; a browser has none. */
 async function openScope(): Promise<TransactionScope | undefined> {
   try {
     const { AsyncLocalStorage } = await import("node:async_hooks");
-    return new AsyncLocalStorage<true>();
+    return new AsyncLocalStorage<OpenTransaction>();
   } catch {
     return undefined;
   }

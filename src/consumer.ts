@@ -1,10 +1,20 @@
 /** Takes messages off a queue under a lease, and settles them. */
 import type { CallLimits, Database } from "./database.ts";
+import { DatabaseError, NotFoundError } from "./errors.ts";
 import { encodeError, encodeJson } from "./json.ts";
 import { leaseOf, type Message, newHolder, toMessage } from "./message.ts";
-import { checkInteger, checkName, checkOptions, idOf } from "./options.ts";
+import {
+  checkBoolean,
+  checkInteger,
+  checkLimits,
+  checkName,
+  checkOptions,
+  checkTimeout,
+  idOf,
+  LIMITS,
+} from "./options.ts";
 import type { Queue } from "./queue.ts";
-import { assertDuration, resolveBackoff, retryDelay } from "./retry.ts";
+import { assertDuration, type Backoff, resolveBackoff, retryDelay } from "./retry.ts";
 import {
   archiveLeased,
   claimMessages,
@@ -16,7 +26,7 @@ import {
   type SettleItem,
 } from "./sql/messages.ts";
 import { decodeLive, type LiveRecord } from "./sql/record.ts";
-import type { Statement } from "./sql/sql.ts";
+import { sequence, type Statement } from "./sql/sql.ts";
 import type { TransactionLike } from "./transaction.ts";
 
 /** Options of a consumer. */
@@ -67,8 +77,6 @@ export interface FailOptions extends SettleOptions {
 
 /** A message, or the id of one that this consumer has leased. */
 export type Leased = Message<unknown> | number;
-
-const LIMITS: readonly string[] = ["signal", "timeoutMs"];
 
 /**
  * Takes messages off one queue.
@@ -134,7 +142,8 @@ export class Consumer<T = unknown> {
     checkInteger("limit", limit, 1, 10_000);
     if (leaseMs !== undefined) assertDuration("leaseMs", leaseMs, 1);
     if (type !== undefined) checkName("type", type, 16_384);
-    assertDuration("waitMs", waitMs);
+    checkTimeout("waitMs", waitMs, 0);
+    checkLimits(options);
     const waitUntil = performance.now() + waitMs;
     for (;;) {
       signal?.throwIfAborted();
@@ -204,21 +213,21 @@ export class Consumer<T = unknown> {
     checkOptions("fail", options, [...LIMITS, "delayMs", "retry", "tx"]);
     const { delayMs, retry = true } = options;
     if (delayMs !== undefined) assertDuration("delayMs", delayMs);
+    checkBoolean("retry", retry);
     const text = encodeError(error);
     const ids = messages.map(idOfLeased);
-    const backoff = delayMs !== undefined || !retry || messages.length === 0
-      ? undefined
-      : resolveBackoff((await this.#database.queueNamed(this.#queue.name, options)).backoff as never);
+    const call = this.#database.startCall(options);
+    const backoff = delayMs !== undefined || !retry || messages.length === 0 ? undefined : await this.#backoff(call);
     const attempts = new Map(messages.map((one, i) => [ids[i], typeof one === "number" ? 0 : one.attempts]));
     const bare = messages.filter((one) => typeof one === "number");
     if (backoff !== undefined && bare.length > 0) {
       // Who gives an id alone has not told how many attempts there were.
-      const rows = await this.#database.query(listAttempts(bare), { ...options });
+      const rows = await this.#database.query(listAttempts(bare), call);
       for (const [id, count] of rows) attempts.set(Number(id), Number(count));
     }
     const pauseOf = (id: number): number =>
       delayMs ?? (backoff === undefined ? 0 : retryDelay(backoff, (attempts.get(id) ?? 0) + 1));
-    return await this.#settle(messages, options, (items, holder) =>
+    return await this.#settle(messages, call, (items, holder) =>
       failLeased(
         items.map((item) => ({ ...item, error: text, delay_ms: pauseOf(item.id), is_final: retry ? 0 : 1 })),
         holder,
@@ -267,6 +276,16 @@ export class Consumer<T = unknown> {
     return rows.map(decodeLive).sort(inClaimOrder).map((record) => toMessage<T>(record, true));
   }
 
+  /** The pauses that the queue prescribes. A queue that is gone has taken all leases with it: then none will be used. */
+  async #backoff(options: SettleOptions): Promise<Required<Backoff>> {
+    try {
+      return resolveBackoff((await this.#database.queueNamed(this.#queue.name, options)).backoff as never);
+    } catch (error) {
+      if (error instanceof NotFoundError) return resolveBackoff({});
+      throw error;
+    }
+  }
+
   /** Runs a settling for messages of one or several holders, and puts the answers in the order of the messages. */
   async #settle(
     messages: readonly Leased[],
@@ -276,16 +295,43 @@ export class Consumer<T = unknown> {
     const ids = messages.map(idOfLeased);
     const batches: Batch[] = [];
     const places = messages.map((message, i) => placeIn(batches, message, ids[i] as number, this.#holder));
-    const { listLimit } = this.#database.target.dialect;
-    for (const { holder, items, held } of batches) {
-      const list = [...items.values()];
-      for (let i = 0; i < list.length; i += listLimit) {
-        const statement = toStatement(list.slice(i, i + listLimit), holder);
-        for (const row of await this.#database.query(statement, { ...limits, tx })) held.add(Number(row[0]));
-      }
+    const call = this.#database.startCall({ ...limits, tx });
+    for (const [i, { holder, items, held }] of batches.entries()) {
+      const statement = inStretches(
+        [...items.values()],
+        this.#database.target.dialect.listLimit,
+        (chunk) => toStatement(chunk, holder),
+      );
+      const rows = await this.#database.query(statement, call).catch((error) => {
+        throw i === 0 ? error : partlyApplied(error);
+      });
+      for (const [id] of rows) held.add(Number(id));
     }
     return places.map(({ held }, i) => held.has(ids[i] as number));
   }
+}
+
+/** One atomic statement for a list, in parts that a synchronous database executes without holding the event loop. */
+function inStretches(
+  items: readonly SettleItem[],
+  limit: number,
+  toStatement: (chunk: SettleItem[]) => Statement,
+): Statement {
+  const statements: [Statement, ...Statement[]] = [toStatement(items.slice(0, limit))];
+  for (let i = limit; i < items.length; i += limit) statements.push(toStatement(items.slice(i, i + limit)));
+  return sequence(statements);
+}
+
+/** The error of a list of several holders of which some have been settled: what became of it, only a look can tell. */
+function partlyApplied(error: unknown): unknown {
+  if (!(error instanceof DatabaseError)) return error;
+  const { reason, statement, sqlState } = error;
+  return new DatabaseError(`Only a part of the list was settled: ${error.message}`, {
+    outcome: "unknown",
+    reason,
+    ...(statement !== undefined && { statement }),
+    ...(sqlState !== undefined && { sqlState }),
+  });
 }
 
 /** What one statement settles: the messages of one holder, each id once. */

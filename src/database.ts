@@ -1,5 +1,6 @@
 /** What the roles have in common: the driver, what statements are rendered for, and the settings of queues. */
 import { DatabaseError, NotFoundError, SchemaError, StateError } from "./errors.ts";
+import { checkLimits } from "./options.ts";
 import type { CallOptions, Connection, Driver, Row } from "./sql/driver.ts";
 import { findQueue } from "./sql/queues.ts";
 import { decodeQueue, type QueueRecord } from "./sql/record.ts";
@@ -32,6 +33,8 @@ export interface QueryLimits extends CallLimits {
   readonly tx?: TransactionLike | undefined;
   /** A statement that may take long or much memory. */
   readonly isLong?: boolean;
+  /** When the whole call has to have ended, for calls of several statements: see {@linkcode Database.startCall}. */
+  readonly deadline?: number;
 }
 
 /** What a store is set up with. */
@@ -43,10 +46,15 @@ export interface Settings {
   readonly timeoutMs: number;
 }
 
-/** Runs work in the context of an open transaction, and tells whether the caller is in one. */
+/** What everything that was begun inside a transaction can see, also when it goes on after the end. */
+export interface OpenTransaction {
+  isOpen: boolean;
+}
+
+/** Runs work in the context of a transaction, and tells whether the caller is in one. */
 export interface TransactionScope {
-  run<T>(value: true, work: () => T): T;
-  getStore(): true | undefined;
+  run<T>(value: OpenTransaction, work: () => T): T;
+  getStore(): OpenTransaction | undefined;
 }
 
 /** For how long settings of a queue that were read once may be used. */
@@ -84,22 +92,34 @@ export class Database {
     }
   }
 
+  /** The limits of a call of several statements: they share one deadline, which begins now. */
+  startCall<T extends QueryLimits>(limits: T): T & { readonly deadline: number } {
+    checkLimits(limits);
+    const deadline = limits.deadline ?? performance.now() + (limits.timeoutMs ?? this.settings.timeoutMs);
+    return { ...limits, deadline };
+  }
+
   /** @throws {StateError} inside a transaction of this store, where a call without `tx` would wait for itself. */
   assertOutside(what: string): void {
-    if (this.#scope?.getStore() !== true) return;
+    if (this.#scope?.getStore()?.isOpen !== true) return;
     throw new StateError(`Cannot ${what} inside store.transaction without { tx }: pass the transaction along`);
   }
 
   /** Runs a callback in a transaction. */
   async transaction<T>(work: (tx: Transaction) => Promise<T>, timeoutMs: number, signal?: AbortSignal): Promise<T> {
     this.assertOutside("begin a transaction");
-    return await this.driver.transaction(
-      (connection) => {
-        const tx = new Transaction(connection);
-        return this.#scope === undefined ? work(tx) : this.#scope.run(true, () => work(tx));
-      },
-      { timeoutMs, signal },
-    );
+    const scope: OpenTransaction = { isOpen: true };
+    try {
+      return await this.driver.transaction(
+        (connection) => {
+          const tx = new Transaction(connection);
+          return this.#scope === undefined ? work(tx) : this.#scope.run(scope, () => work(tx));
+        },
+        { timeoutMs, signal },
+      );
+    } finally {
+      scope.isOpen = false;
+    }
   }
 
   /** The settings of a queue, read again when they were read long ago. @throws {NotFoundError} */
@@ -131,9 +151,10 @@ export function unknownQueue(name: string): NotFoundError {
 }
 
 function callOptions(limits: QueryLimits, timeoutMs: number): CallOptions {
+  checkLimits(limits);
   limits.signal?.throwIfAborted();
-  const { signal, isLong } = limits;
-  return { signal, isLong, deadline: performance.now() + (limits.timeoutMs ?? timeoutMs) };
+  const { signal, isLong, deadline = performance.now() + (limits.timeoutMs ?? timeoutMs) } = limits;
+  return { signal, isLong, deadline };
 }
 
 function isMissing(error: unknown): boolean {

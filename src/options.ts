@@ -1,5 +1,11 @@
 /** Checks of what callers pass: an unknown option is an error that suggests the right one. */
 
+/** The names of the limits that every call takes. */
+export const LIMITS: readonly string[] = ["signal", "timeoutMs"];
+
+/** The longest pause that a timer of JavaScript can keep, 24.8 days: a longer one would end at once. */
+export const LONGEST_TIMER_MS: number = 2 ** 31 - 1;
+
 /** Checks that an options object has only known fields. @throws {TypeError} */
 export function checkOptions(what: string, given: unknown, known: readonly string[]): void {
   if (given === undefined) return;
@@ -19,6 +25,29 @@ export function checkInteger(name: string, value: unknown, least: number, most: 
   if (typeof value !== "number" || !Number.isSafeInteger(value) || value < least || value > most) {
     throw new RangeError(`Cannot use ${name}: it must be a whole number from ${least} to ${most}`);
   }
+}
+
+/** Checks a switch: a text like "false" would count as true. @throws {TypeError} */
+export function checkBoolean(name: string, value: unknown): asserts value is boolean {
+  if (typeof value !== "boolean") throw new TypeError(`Cannot use ${name}: it must be a boolean`);
+}
+
+/** Checks a time that a timer is set to, in milliseconds. @throws {RangeError} */
+export function checkTimeout(name: string, value: unknown, least = 1): void {
+  checkInteger(name, value, least, LONGEST_TIMER_MS);
+}
+
+/** Checks the limits of a call. @throws {TypeError | RangeError} */
+export function checkLimits({ signal, timeoutMs }: { readonly signal?: unknown; readonly timeoutMs?: unknown }): void {
+  if (timeoutMs !== undefined) checkTimeout("timeoutMs", timeoutMs);
+  if (signal !== undefined && !(signal instanceof AbortSignal)) {
+    throw new TypeError("Cannot use signal: it must be an AbortSignal");
+  }
+}
+
+/** Checks the texts of a filter, where anything but text could be taken for a part of the statement. @throws {TypeError | RangeError} */
+export function checkTexts(texts: Readonly<Record<string, unknown>>): void {
+  for (const [name, text] of Object.entries(texts)) if (text !== undefined) checkName(name, text, 16_384);
 }
 
 /** Checks a name that is stored: text of 1 to `most` bytes that every database can hold. @throws {TypeError | RangeError} */

@@ -22,7 +22,8 @@ export interface Key {
   readonly value: string;
   /**
    * What happens when the key is taken. `"existing"`: the message that has it is returned. `"reject"`: a `StateError`.
-   * `"replace"`: as long as that message was not delivered, it gets the new payload and options and keeps its id.
+   * `"replace"`: as long as nobody has that message leased and it has not ended, it gets the new payload and options and
+   * keeps its id.
    *
    * @default "existing"
    */
@@ -69,7 +70,7 @@ const DAY_MS = 86_400_000;
 const HEADERS_BYTES = 16_384;
 /** From how many messages on a list is too long to stand in the way of short statements. */
 const LONG_LIST = 500;
-/** For how long a long list is encoded before timers get their turn. */
+/** For how long a long list is encoded or decoded before timers get their turn. */
 const STRETCH_MS = 8;
 
 /** A payload and its options, checked and encoded. */
@@ -140,24 +141,24 @@ export class Producer<T = unknown> {
     if (!Array.isArray(payloads)) throw new TypeError("Cannot enqueue: the payloads must be an array");
     if (payloads.length === 0) return [];
     const list = await this.#encodeAll(payloads, options);
-    const unique = foldKeys(list);
+    const { unique, places } = foldKeys(list);
     const texts = unique.map(({ text }) => text);
     const common = options.each === undefined ? (unique[0] as Encoded).item : unique.map(({ item }) => item);
     const stored = await this.#store(texts, common, options);
-    const byKey = new Map(unique.map(({ item }, i) => [item.key, stored[i] as Enqueued]));
-    let next = 0;
-    return list.map((encoded) => {
-      const { key } = encoded.item;
-      const enqueued = key === undefined || unique.length === list.length ? stored[next++] : byKey.get(key);
-      return this.#toMessage(encoded, enqueued as Enqueued);
-    });
+    const messages: Message<T>[] = [];
+    const stretch = new Stretch();
+    for (const [i, encoded] of list.entries()) {
+      messages.push(this.#toMessage(encoded, stored[places[i] as number] as Enqueued));
+      if (stretch.isOver) await stretch.takeTurns();
+    }
+    return messages;
   }
 
   async #encodeAll(payloads: readonly T[], options: EnqueueManyOptions<T>): Promise<Encoded[]> {
     const { each, ...common } = options;
     const shared = each === undefined ? encodeOptions(common) : undefined;
     const list: Encoded[] = [];
-    let stretchEndsAt = performance.now() + STRETCH_MS;
+    const stretch = new Stretch();
     for (let i = 0; i < payloads.length; i++) {
       const payload = payloads[i] as T;
       const what = `payloads[${i}]`;
@@ -168,10 +169,7 @@ export class Producer<T = unknown> {
         checkOptions("each", own, MESSAGE_OPTIONS);
         list.push(await this.#encode(payload, { ...common, ...own }, what));
       }
-      if (i % 64 === 63 && performance.now() > stretchEndsAt) {
-        await new Promise((resolve) => setTimeout(resolve, 0));
-        stretchEndsAt = performance.now() + STRETCH_MS;
-      }
+      if (stretch.isOver) await stretch.takeTurns();
     }
     return list;
   }
@@ -195,12 +193,14 @@ export class Producer<T = unknown> {
     options: EnqueueOptions,
   ): Promise<Enqueued[]> {
     const statement = enqueueMessages(this.#queue.name, texts, items);
-    const limits = { ...options, isLong: texts.length >= LONG_LIST };
+    // A key may be held by an open transaction. Whoever waits for it must not stand in the way of short statements.
+    const isLong = texts.length >= LONG_LIST || Array.isArray(items);
+    const limits = { ...options, isLong };
     let answer: Enqueued[] | Refused | undefined;
     try {
       answer = decodeEnqueued(await this.#database.query(statement, limits), texts.length);
     } catch (error) {
-      // SQLite refuses a list by violating a constraint; which key it was is asked afterwards.
+      // SQLite, and Postgres a large list, refuse by violating a constraint; which key it was is asked afterwards.
       const list = Array.isArray(items) ? items as readonly EnqueueItem[] : [];
       const isRefusal = error instanceof DatabaseError && error.reason === "constraint" &&
         list.some(({ key }) => key !== undefined);
@@ -242,17 +242,41 @@ export class Producer<T = unknown> {
   }
 }
 
-/** Equal keys in one list are one message. @throws {StateError} when their payloads differ. */
-function foldKeys(list: readonly Encoded[]): readonly Encoded[] {
-  const seen = new Map<string, string | undefined>();
-  return list.filter(({ item: { key, hash } }, i) => {
-    if (key === undefined) return true;
-    if (!seen.has(key)) return seen.set(key, hash);
-    if (seen.get(key) === hash) return false;
+/** How long a list has been worked on without a pause. */
+class Stretch {
+  #endsAt = performance.now() + STRETCH_MS;
+
+  get isOver(): boolean {
+    return performance.now() > this.#endsAt;
+  }
+
+  async takeTurns(): Promise<void> {
+    await new Promise((resolve) => setTimeout(resolve, 0));
+    this.#endsAt = performance.now() + STRETCH_MS;
+  }
+}
+
+/**
+ * Equal keys in one list are one message: what is to be stored, and for each item of the list its place in that.
+ *
+ * @throws {StateError} when payloads under one key differ.
+ */
+function foldKeys(list: readonly Encoded[]): { readonly unique: Encoded[]; readonly places: number[] } {
+  const unique: Encoded[] = [];
+  const byKey = new Map<string, number>();
+  const places = list.map((encoded, i) => {
+    const { key, hash } = encoded.item;
+    const known = key === undefined ? undefined : byKey.get(key);
+    if (known === undefined) {
+      if (key !== undefined) byKey.set(key, unique.length);
+      return unique.push(encoded) - 1;
+    }
+    if (unique[known]?.item.hash === hash) return known;
     throw new StateError(
       `Cannot enqueue: payloads[${i}] has the key of an earlier payload of the list and differs from it`,
     );
   });
+  return { unique, places };
 }
 
 function encodeOptions(options: MessageOptions): Omit<Encoded, "text"> {
@@ -274,8 +298,8 @@ function encodeOptions(options: MessageOptions): Omit<Encoded, "text"> {
 }
 
 function encodeHeaders(headers: Readonly<Record<string, string>>): string | undefined {
-  if (typeof headers !== "object" || headers === null) {
-    throw new TypeError("Cannot use headers: they must be an object");
+  if (typeof headers !== "object" || headers === null || !isPlain(headers)) {
+    throw new TypeError("Cannot use headers: they must be a plain object");
   }
   const names = Object.keys(headers);
   if (names.length === 0) return undefined;
@@ -283,6 +307,12 @@ function encodeHeaders(headers: Readonly<Record<string, string>>): string | unde
     if (typeof headers[name] !== "string") throw new TypeError(`Cannot use headers.${name}: it must be a string`);
   }
   return encodeJson(headers, { what: "headers", maxBytes: HEADERS_BYTES, maxDepth: 1 });
+}
+
+/** A map, a list or `Headers` has no names of its own, so that all in it would be lost. */
+function isPlain(value: object): boolean {
+  const prototype: unknown = Object.getPrototypeOf(value);
+  return prototype === null || Object.getPrototypeOf(prototype) === null;
 }
 
 function encodeKey(key: string | Key | undefined): Pick<EnqueueItem, "conflict" | "hold" | "hold_ms" | "key"> {

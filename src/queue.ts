@@ -1,5 +1,5 @@
 /** Typed queues. */
-import { checkName, checkOptions } from "./options.ts";
+import { checkInteger, checkName, checkOptions } from "./options.ts";
 
 /** What we need of a schema of zod, valibot, arktype or any other library that follows Standard Schema. */
 export interface Schema<T = unknown> {
@@ -70,8 +70,9 @@ export interface QueueTypeOptions<T> {
  */
 export function queue<T = unknown>(name: string, options: QueueTypeOptions<T> = {}): Queue<T> {
   checkOptions("queue", options, ["maxBytes", "maxDepth", "schema"]);
-  checkName("the name of a queue", name);
-  return Object.freeze({ name, ...options });
+  const made = { name, ...options };
+  checkQueue(made);
+  return Object.freeze(made);
 }
 
 /** The queue that a name or a typed queue means. @throws {TypeError | RangeError} */
@@ -80,8 +81,16 @@ export function resolveQueue<T>(given: Queue<T> | string): Queue<T> {
   if (typeof given !== "object" || given === null) {
     throw new TypeError("Cannot use the queue: it must be a name or made by queue()");
   }
-  checkName("the name of a queue", given.name);
+  checkQueue(given);
   return given;
+}
+
+function checkQueue<T>({ name, schema, maxBytes, maxDepth }: Queue<T>): void {
+  checkName("the name of a queue", name);
+  if (maxBytes !== undefined) checkInteger("maxBytes", maxBytes, 1, Number.MAX_SAFE_INTEGER);
+  if (maxDepth !== undefined) checkInteger("maxDepth", maxDepth, 1, 1_000);
+  if (schema === undefined || typeof schema?.["~standard"]?.validate === "function") return;
+  throw new TypeError("Cannot use schema: it must follow Standard Schema");
 }
 
 /** The payload as the schema of the queue gives it back. @throws {TypeError} naming the places that do not fit. */

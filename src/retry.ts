@@ -22,7 +22,12 @@ export const defaultBackoff: Required<Backoff> = Object.freeze({
 
 /** Checks a policy and fills in what it leaves open. @throws {TypeError | RangeError} */
 export function resolveBackoff(backoff: Backoff | undefined): Required<Backoff> {
-  const { kind, baseMs, maxMs, jitter } = { ...defaultBackoff, ...backoff };
+  const {
+    kind = defaultBackoff.kind,
+    baseMs = defaultBackoff.baseMs,
+    maxMs = defaultBackoff.maxMs,
+    jitter = defaultBackoff.jitter,
+  } = backoff ?? {};
   if (kind !== "exponential" && kind !== "fixed") {
     throw new TypeError('Cannot use backoff.kind: it must be "exponential" or "fixed"');
   }

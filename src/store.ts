@@ -2,10 +2,9 @@
 import { Admin } from "./admin.ts";
 import { Consumer, type ConsumerOptions } from "./consumer.ts";
 import type { CallLimits, Database } from "./database.ts";
-import { checkOptions } from "./options.ts";
+import { checkLimits, checkOptions, checkTimeout, LIMITS } from "./options.ts";
 import { Producer } from "./producer.ts";
 import { type Queue, resolveQueue } from "./queue.ts";
-import { assertDuration } from "./retry.ts";
 import { ping } from "./sql/metrics.ts";
 import type { Transaction } from "./transaction.ts";
 
@@ -85,17 +84,19 @@ export class Store {
    * ```
    */
   async transaction<T>(work: (tx: Transaction) => Promise<T>, options: TransactionOptions = {}): Promise<T> {
-    checkOptions("transaction", options, ["signal", "timeoutMs"]);
+    checkOptions("transaction", options, LIMITS);
+    checkLimits(options);
     const { settings, target } = this.#database;
     const { timeoutMs = target.dialect.name === "postgres" ? settings.timeoutMs : SQLITE_TRANSACTION_MS, signal } =
       options;
-    assertDuration("timeoutMs", timeoutMs, 1);
+    checkTimeout("timeoutMs", timeoutMs);
     signal?.throwIfAborted();
     return await this.#database.transaction(work, timeoutMs, signal);
   }
 
   /** Asks the database for its time. */
   async ping(limits: CallLimits = {}): Promise<Pong> {
+    checkOptions("ping", limits, LIMITS);
     const begin = performance.now();
     const [row] = await this.#database.query(ping(), limits);
     return { roundTripMs: performance.now() - begin, now: new Date(Number(row?.[0])) };

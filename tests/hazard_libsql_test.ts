@@ -1,6 +1,7 @@
 /** Remote libSQL: what became of a call when the way to the server or the server itself fails. */
 import { createClient } from "@libsql/client/web";
 import { assert, assertEquals, assertRejects } from "@std/assert";
+import process from "node:process";
 import { DatabaseSync } from "node:sqlite";
 import { after, before, describe, test } from "node:test";
 import { connect, DatabaseError, type LibsqlClient, type Store } from "../mod.ts";
@@ -36,17 +37,14 @@ describe("remote libSQL", () => {
     return Number(file.prepare("select count(*) as n from pgqrs_messages").get()?.n);
   }
 
-  test("the bare client tells of a dropped answer, but not whether it was applied", async () => {
+  test("the bare client does not tell whether a dropped answer was applied, and on Deno applies it twice", async () => {
     const client = createClient({ url: database.dsn });
     await client.execute("create table bare (n integer)");
-    const failures: string[] = [];
-    for (const kind of ["dropAfter", "dropBefore"] as const) {
-      database.server.inject({ kind }, /insert into bare/);
-      const error = await assertRejects(() => client.execute("insert into bare values (1)"));
-      failures.push(`${error.name} ${Object.keys(error).includes("outcome")}`);
-    }
-    assertEquals(failures[0], failures[1]);
-    assertEquals(file.prepare("select count(*) as n from bare").get()?.n, 1);
+    database.server.inject({ kind: "dropAfter" }, /insert into bare/);
+    const outcome = await client.execute("insert into bare values (1)").then(() => "fine", (error) => error.outcome);
+    const { n } = file.prepare("select count(*) as n from bare").get() ?? {};
+    // `fetch` of Deno sends a request again when its connection breaks, whatever its method.
+    assertEquals([outcome, n], process.versions.deno === undefined ? [undefined, 1] : ["fine", 2]);
     client.close();
   });
 
@@ -145,7 +143,7 @@ describe("remote libSQL", () => {
     });
     assert((await failureOf(() => forgotten)).startsWith("not_applied"));
     assertEquals(count(), before);
-    database.server.inject({ kind: "dropAfter" }, /^\s*commit/i);
+    database.server.inject({ kind: "dropAfter" }, /commit/i);
     const doubtful = store.transaction((tx) => producer.enqueue({}, { tx }));
     assertEquals(await failureOf(() => doubtful), "unknown connection");
     assertEquals(count(), before + 1);

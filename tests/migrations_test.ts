@@ -21,7 +21,7 @@ const HASHES: Readonly<Record<string, Readonly<Record<DialectName, string>>>> = 
     sqlite: "fd3261f8d687843586aaf09b4d7c3b3ff17aacdcf821c618a15ab91d33347577",
   },
   "2 functions": {
-    postgres: "29be189ab2ee1e9c0465a903f50d0300f3c2882d1a70c871272f00d90fd786de",
+    postgres: "cf8df2898567e12984be4c9dfd52b2b7a34077814064023cc7cb459272bd26b1",
     sqlite: "ebb1a82580cb8becbddbc71dcc14d1c3094014b240081f4a3cc6137dc2d3a8f6",
   },
 };

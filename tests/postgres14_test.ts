@@ -8,8 +8,8 @@ if (hasPostgres(14)) {
   let starting: Promise<PostgresServer> | undefined;
   // The database of the context is dropped before its server stops.
   const context = postgresContext(
-    "Postgres 14",
     async () => (await (starting ??= startPostgres({ version: 14 }))).dsn(),
+    "Postgres 14",
   );
   after(async () => await (await starting)?.close());
   contract(context);

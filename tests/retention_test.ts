@@ -35,4 +35,43 @@ for (const [name, open] of Object.entries(BACKENDS)) {
       await database.close();
     }
   });
+
+  test(`archive.purge({ expired }) deletes the keys that hold no more, and no others, on ${name}`, async () => {
+    const database = await open();
+    let now = Date.UTC(2030, 0, 1);
+    try {
+      await using store = await connect(database.dsn, { clock: () => now });
+      await store.admin.install();
+      for (const queue of ["a", "b"]) {
+        await store.admin.createQueue(queue, { retentionMs: null });
+        const consumer = store.consumer(queue);
+        for (const until of [undefined, "started", "finished", 5_000] as const) {
+          const key = { value: `ended ${until}`, ...(until !== undefined && { until }) };
+          await store.producer(queue).enqueue(1, { key });
+          await consumer.archiveMany(await consumer.dequeue());
+          await store.producer(queue).enqueue(1, { key: { ...key, value: `live ${until}` }, delayMs: 10 * DAY_MS });
+        }
+      }
+      const keys = async (): Promise<string[]> => {
+        const text = `select q.name || ' ' || k.key as key from pgqrs_keys k
+          join pgqrs_queues q on q.id = k.queue_id order by q.name, k.key`;
+        return (await store.transaction((tx) => tx.query<{ key: string }>(text))).map(({ key }) => key);
+      };
+      assertEquals((await keys()).length, 16);
+      await store.admin.archive.purge();
+      assertEquals((await keys()).length, 16);
+      const live = ["live 5000", "live finished", "live started", "live undefined"];
+      const lasting = ["ended 5000", "ended undefined"];
+      assertEquals(await store.admin.archive.purge({ expired: true, queue: "a" }), 0);
+      const sorted = [...lasting, ...live].sort().map((key) => `a ${key}`);
+      assertEquals((await keys()).filter((key) => key.startsWith("a")).sort(), sorted);
+      assertEquals((await keys()).filter((key) => key.startsWith("b")).length, 8);
+      now += DAY_MS;
+      await store.admin.archive.purge({ expired: true });
+      const rest = live.slice(1);
+      assertEquals(await keys(), [...rest.map((key) => `a ${key}`), ...rest.map((key) => `b ${key}`)]);
+    } finally {
+      await database.close();
+    }
+  });
 }

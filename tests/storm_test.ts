@@ -2,7 +2,7 @@
 import { test } from "node:test";
 import { assertBars, type StormBars, stormPostgres, stormSqlite } from "./support/storm.ts";
 
-const bars: StormBars = { seconds: 8, acknowledged: 200, crashes: 3, pauseMs: [1_200, 2_000] };
+const bars: StormBars = { seconds: 8, acknowledged: 200, crashes: 2, pauseMs: [1_000, 1_600] };
 
 test("every key ends as one archived message while the Postgres server crashes", async () => {
   assertBars("Postgres", await stormPostgres(bars), bars);

@@ -35,6 +35,7 @@ export interface Verdict {
 }
 
 const FUNCTIONS = "src/sql/migrations/0002_functions.ts";
+const CLAIM = "src/sql/migrations/0002_claim.ts";
 const TABLES = "src/sql/migrations/0001_tables.ts";
 const MESSAGES = "src/sql/messages.ts";
 
@@ -84,16 +85,16 @@ export const FAULTS: readonly Fault[] = [
   },
   {
     name: "a claim locks nothing",
-    file: FUNCTIONS,
-    find: "      for update skip locked\n    ) ready",
-    replace: "    ) ready",
+    file: CLAIM,
+    find: "        for update skip locked\n      ) ready",
+    replace: "      ) ready",
     test: interleaving("claim of a message that is ready and each other operation act as one after the other"),
   },
   {
     name: "a claim waits for locked messages",
-    file: FUNCTIONS,
-    find: "      for update skip locked\n    ) ready",
-    replace: "      for update\n    ) ready",
+    file: CLAIM,
+    find: "        for update skip locked\n      ) ready",
+    replace: "        for update\n      ) ready",
     test: interleaving("a claim passes over a locked message, and a settling waits for it"),
   },
   {
@@ -119,7 +120,7 @@ export const FAULTS: readonly Fault[] = [
   },
   {
     name: "the functions may read whole tables",
-    file: FUNCTIONS,
+    file: "src/sql/migrations/0002_pinned.ts",
     find: "set enable_seqscan = off\n",
     replace: "",
     test: plans(),
@@ -154,7 +155,7 @@ export const FAULTS: readonly Fault[] = [
   },
   {
     name: "small priorities go first",
-    file: FUNCTIONS,
+    file: CLAIM,
     find: "generate_series(9, 0, -1)",
     replace: "generate_series(0, 9)",
     test: onPostgres("consumer", "dequeue() takes by priority, then by due time, then by id"),
@@ -182,26 +183,40 @@ export const FAULTS: readonly Fault[] = [
   },
   {
     name: "a claim ignores the due time",
-    file: FUNCTIONS,
+    file: CLAIM,
     find: "and c.due_at <= v_now and",
     replace: "and",
     test: onPostgres("producer", "enqueue() with delayMs or at is delivered at that instant and not before"),
   },
   {
     name: "each priority has the whole limit",
-    file: FUNCTIONS,
-    find: "    limit p_limit\n  ))",
-    replace: "  ))",
+    file: CLAIM,
+    find: "      limit p_limit\n    );",
+    replace: "    );",
     test: onPostgres(
       "consumer",
       "dequeue() fills its limit over several priorities and passes over those that are not due",
     ),
   },
   {
+    name: "a claim trusts its hint",
+    file: CLAIM,
+    find: "exit when v_hint is null or cardinality(v_ids) >= p_limit;",
+    replace: "exit;",
+    test: ["tests/plan_test.ts", undefined, "a claim with a hint that leads to too few messages begins anew"],
+  },
+  {
+    name: "a claim leaves no hint",
+    file: CLAIM,
+    find: "perform set_config(v_hint_name, (",
+    replace: "perform set_config('pgqrs.nothing', (",
+    test: ["tests/plan_test.ts", undefined, "claims under an old snapshot do not read again what is gone"],
+  },
+  {
     name: "a paused queue is delivered",
-    file: FUNCTIONS,
-    find: " and q.paused_at is null",
-    replace: "",
+    file: CLAIM,
+    find: "v_queue is null or v_is_paused",
+    replace: "v_queue is null",
     test: onPostgres("consumer", "dequeue() of a paused queue takes nothing; what is leased goes on"),
   },
   {

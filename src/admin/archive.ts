@@ -1,16 +1,19 @@
 /** Messages that have ended, and among them the dead letters. */
 import type { CallLimits, Database } from "../database.ts";
 import { type ArchivedMessage, toArchivedMessage } from "../message.ts";
-import { checkInteger, checkOptions, idOf, instantOf } from "../options.ts";
+import { checkBoolean, checkInteger, checkOptions, checkTexts, idOf, instantOf, LIMITS } from "../options.ts";
 import {
   type ArchiveFilter,
   countArchived,
   findArchived,
+  type KeyPlace,
   listArchived,
   purgeArchived,
+  purgeKeys,
   replayArchived,
 } from "../sql/archive.ts";
-import { decodeArchived } from "../sql/record.ts";
+import { listQueues } from "../sql/queues.ts";
+import { decodeArchived, decodeQueue } from "../sql/record.ts";
 import { limitsOf } from "./messages.ts";
 import { type Page, PAGE_OPTIONS, pageLimit, type PageOptions, parseCursor, toPage } from "./page.ts";
 import { nameOf, type QueueName } from "./queues.ts";
@@ -53,7 +56,6 @@ export interface PurgeOptions extends CallLimits {
 
 const DEAD_QUERY: readonly string[] = ["before", "key", "queue", "reason", "since", "type", "worker"];
 const QUERY: readonly string[] = [...DEAD_QUERY, "outcome"];
-const LIMITS: readonly string[] = ["signal", "timeoutMs"];
 const OUTCOMES: readonly string[] = ["cancelled", "failed", "succeeded"];
 /** How many rows one statement deletes or brings back, so that none holds its locks for long. */
 const BATCH = 1_000;
@@ -69,6 +71,7 @@ export class ArchiveAdmin {
 
   /** Reads an ended message; null when there is none of that id. */
   async get<T = unknown>(id: number, limits: CallLimits = {}): Promise<ArchivedMessage<T> | null> {
+    checkOptions("archive.get", limits, LIMITS);
     const [row] = await this.#database.query(findArchived(idOf(id)), limits);
     return row === undefined ? null : toArchivedMessage<T>(decodeArchived(row));
   }
@@ -97,17 +100,41 @@ export class ArchiveAdmin {
     return Number(row?.[0] ?? 0);
   }
 
-  /** Deletes ended messages in batches. Resolves to how many. */
+  /** Deletes ended messages in batches, with `expired` also the keys that hold no more. Resolves to how many messages. */
   async purge(options: ArchiveQuery & PurgeOptions = {}): Promise<number> {
     checkOptions("archive.purge", options, [...QUERY, ...LIMITS, "expired"]);
-    const filter = { ...archiveFilter(options), isExpired: options.expired ?? false };
+    const { expired = false } = options;
+    checkBoolean("expired", expired);
+    const filter = { ...archiveFilter(options), isExpired: expired };
+    const limits = limitsOf(options);
+    // Queue by queue: the index that tells what ended first begins with the queue.
+    const queues = filter.queue === undefined ? await this.#queueNames(limits) : [filter.queue];
+    let count = 0;
+    for (const queue of queues) count += await this.#purgeQueue({ ...filter, queue }, limits);
+    if (expired) await this.#purgeKeys(filter.queue, limits);
+    return count;
+  }
+
+  async #queueNames(limits: CallLimits): Promise<string[]> {
+    return (await this.#database.query(listQueues(), limits)).map((row) => decodeQueue(row).name);
+  }
+
+  async #purgeQueue(filter: ArchiveFilter, limits: CallLimits): Promise<number> {
     let count = 0;
     for (;;) {
-      const [row] = await this.#database.query(purgeArchived(filter, BATCH), limitsOf(options));
+      const [row] = await this.#database.query(purgeArchived(filter, BATCH), limits);
       const purged = Number(row?.[0] ?? 0);
       count += purged;
       if (purged < BATCH) return count;
     }
+  }
+
+  async #purgeKeys(queue: string | undefined, limits: CallLimits): Promise<void> {
+    let after: KeyPlace | undefined;
+    do {
+      const [row] = await this.#database.query(purgeKeys(queue, BATCH, after), limits);
+      after = row === undefined ? undefined : { queueId: Number(row[0]), key: String(row[1]) };
+    } while (after !== undefined);
   }
 
   /**
@@ -115,6 +142,7 @@ export class ArchiveAdmin {
    * is no ended message of that id.
    */
   async replay(id: number, limits: CallLimits = {}): Promise<boolean> {
+    checkOptions("archive.replay", limits, LIMITS);
     return (await this.#database.query(replayArchived({ ids: [idOf(id)] }, 1), limits)).length > 0;
   }
 }
@@ -147,6 +175,7 @@ export class DeadAdmin {
    * theirs, or all that match. Resolves to the ids.
    */
   async replay(which: DeadQuery | number | readonly number[], limits: CallLimits = {}): Promise<number[]> {
+    checkOptions("dead.replay", limits, LIMITS);
     const rest = { ...limits };
     if (typeof which === "number" || Array.isArray(which)) {
       const ids = [which].flat().map(idOf);
@@ -181,6 +210,7 @@ function archiveFilter({ queue, outcome, reason, type, key, worker, since, befor
   if (outcome !== undefined && !OUTCOMES.includes(outcome)) {
     throw new TypeError(`Cannot use outcome: it must be one of ${OUTCOMES.join(", ")}`);
   }
+  checkTexts({ reason, type, key, worker });
   return {
     queue: queue === undefined ? undefined : nameOf(queue),
     outcome,

@@ -1,7 +1,7 @@
 /** Live messages, seen and changed by an operator. Every change takes a lease away: its holder learns that it lost it. */
 import type { CallLimits, Database } from "../database.ts";
 import { type Message, type MessageState, toMessage } from "../message.ts";
-import { checkInteger, checkName, checkOptions, idOf, instantOf } from "../options.ts";
+import { checkInteger, checkName, checkOptions, checkTexts, idOf, instantOf, LIMITS } from "../options.ts";
 import { assertDuration } from "../retry.ts";
 import {
   countMessages,
@@ -50,7 +50,6 @@ export interface ByIdOptions extends CallLimits {
 }
 
 const QUERY: readonly string[] = ["key", "queue", "state", "type"];
-const LIMITS: readonly string[] = ["signal", "timeoutMs"];
 const STATES: readonly string[] = ["delayed", "leased", "ready"];
 
 /** Administers live messages. */
@@ -64,6 +63,7 @@ export class MessageAdmin {
 
   /** Reads a live message; null when there is none of that id. */
   async get<T = unknown>(id: number, limits: CallLimits = {}): Promise<Message<T> | null> {
+    checkOptions("messages.get", limits, LIMITS);
     const [row] = await this.#database.query(findMessage(idOf(id)), limits);
     return row === undefined ? null : toMessage<T>(decodeLive(row));
   }
@@ -109,7 +109,8 @@ export class MessageAdmin {
     options: CallLimits & { readonly delayMs?: number } = {},
   ): Promise<Message<T> | null> {
     checkOptions("messages.release", options, [...LIMITS, "delayMs"]);
-    return await this.update<T>(id, { delayMs: 0, ...options });
+    const { delayMs = 0, ...limits } = options;
+    return await this.update<T>(id, { delayMs, ...limits });
   }
 
   /** Changes due time and priority. Null: there is no live message of that id. */
@@ -142,10 +143,11 @@ function filterOf({ queue, state, type, key }: MessageQuery): MessageFilter {
   if (state !== undefined && !STATES.includes(state)) {
     throw new TypeError(`Cannot use state: it must be one of ${STATES.join(", ")}`);
   }
+  checkTexts({ type, key });
   return { queue: queue === undefined ? undefined : nameOf(queue), state: state as MessageState & "ready", type, key };
 }
 
 /** The limits among other options. */
 export function limitsOf({ signal, timeoutMs }: CallLimits): CallLimits {
-  return { ...(signal && { signal }), ...(timeoutMs !== undefined && { timeoutMs }) };
+  return { ...(signal !== undefined && { signal }), ...(timeoutMs !== undefined && { timeoutMs }) };
 }

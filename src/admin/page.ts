@@ -23,15 +23,15 @@ export const PAGE_OPTIONS: readonly string[] = ["cursor", "limit", "signal", "ti
 
 /** Checks the size of a page. @throws {RangeError} */
 export function pageLimit(limit: number | undefined, { settings }: Database): number {
-  const size = limit ?? settings.maxBatchSize;
-  checkInteger("limit", size, 1, 10_000);
-  return size;
+  if (limit === undefined) return settings.maxBatchSize;
+  checkInteger("limit", limit, 1, 10_000);
+  return limit;
 }
 
 /** Reads the numbers of a cursor. @throws {TypeError} */
 export function parseCursor(cursor: string | undefined, parts: number): number[] | undefined {
   if (cursor === undefined) return undefined;
-  const numbers = /^\d+(\.\d+)*$/.test(cursor) ? cursor.split(".").map(Number) : [];
+  const numbers = typeof cursor === "string" && /^\d+(\.\d+)*$/.test(cursor) ? cursor.split(".").map(Number) : [];
   if (numbers.length === parts && numbers.every(Number.isSafeInteger)) return numbers;
   throw new TypeError("Cannot use cursor: it was not given by a page of this list");
 }

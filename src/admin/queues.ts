@@ -1,7 +1,7 @@
 /** Queues: create, look at, change, delete. */
 import { type CallLimits, type Database, unknownQueue } from "../database.ts";
 import { StateError } from "../errors.ts";
-import { checkInteger, checkOptions } from "../options.ts";
+import { checkBoolean, checkInteger, checkOptions, LIMITS } from "../options.ts";
 import { type Queue, resolveQueue } from "../queue.ts";
 import { assertDuration, type Backoff, resolveBackoff } from "../retry.ts";
 import { createQueue, deleteQueue, listQueues, purgeQueue, type QueueSettings, updateQueue } from "../sql/queues.ts";
@@ -55,7 +55,6 @@ export interface QueueInfo {
 export type QueueName = Queue<never> | Queue<unknown> | string;
 
 const SETTINGS: readonly string[] = ["backoff", "leaseMs", "maxAttempts", "maxCrashes", "paused", "retentionMs"];
-const LIMITS: readonly string[] = ["signal", "timeoutMs"];
 const MONTH_MS = 2_592_000_000;
 const MAX_CRASHES = 10;
 
@@ -72,16 +71,18 @@ export class QueueAdmin {
   async create(queue: QueueName, options: CreateQueueOptions = {}): Promise<QueueInfo> {
     checkOptions("createQueue", options, [...SETTINGS, ...LIMITS, "ifMissing"]);
     const name = nameOf(queue);
-    const { ifMissing = false, signal, timeoutMs, ...given } = options;
-    const limits = { ...(signal && { signal }), ...(timeoutMs !== undefined && { timeoutMs }) };
-    const settings = encodeSettings({
-      leaseMs: null,
-      maxAttempts: this.#database.settings.maxAttempts,
-      maxCrashes: MAX_CRASHES,
-      backoff: {},
-      retentionMs: MONTH_MS,
-      ...given,
-    });
+    const {
+      ifMissing = false,
+      leaseMs = null,
+      maxAttempts = this.#database.settings.maxAttempts,
+      maxCrashes = MAX_CRASHES,
+      backoff = {},
+      retentionMs = MONTH_MS,
+      paused = false,
+      ...limits
+    } = options;
+    checkBoolean("ifMissing", ifMissing);
+    const settings = encodeSettings({ leaseMs, maxAttempts, maxCrashes, backoff, retentionMs, paused });
     const [row] = await this.#database.query(createQueue(name, settings), limits);
     this.#database.forgetQueue(name);
     if (row !== undefined) return toInfo(decodeQueue(row));
@@ -94,6 +95,7 @@ export class QueueAdmin {
 
   /** Reads a queue. @throws {NotFoundError} */
   async get(queue: QueueName, limits: CallLimits = {}): Promise<QueueInfo> {
+    checkOptions("queues.get", limits, LIMITS);
     const name = nameOf(queue);
     this.#database.forgetQueue(name);
     return toInfo(await this.#database.queueNamed(name, limits));
@@ -101,22 +103,26 @@ export class QueueAdmin {
 
   /** Lists all queues by name. */
   async list(limits: CallLimits = {}): Promise<QueueInfo[]> {
+    checkOptions("queues.list", limits, LIMITS);
     return (await this.#database.query(listQueues(), limits)).map((row) => toInfo(decodeQueue(row)));
   }
 
   /** Changes settings. Those of messages that are on the queue already stay. @throws {NotFoundError} */
   async update(queue: QueueName, options: QueueOptions, limits: CallLimits = {}): Promise<QueueInfo> {
     checkOptions("updateQueue", options, SETTINGS);
+    checkOptions("updateQueue", limits, LIMITS);
     return await this.#update(nameOf(queue), encodeSettings(options), limits);
   }
 
   /** Stops deliveries; what is leased goes on. @throws {NotFoundError} */
   async pause(queue: QueueName, limits: CallLimits = {}): Promise<QueueInfo> {
+    checkOptions("queues.pause", limits, LIMITS);
     return await this.#update(nameOf(queue), { isPaused: true }, limits);
   }
 
   /** Takes deliveries up again. @throws {NotFoundError} */
   async resume(queue: QueueName, limits: CallLimits = {}): Promise<QueueInfo> {
+    checkOptions("queues.resume", limits, LIMITS);
     return await this.#update(nameOf(queue), { isPaused: false }, limits);
   }
 
@@ -130,6 +136,7 @@ export class QueueAdmin {
     checkOptions("deleteQueue", options, [...LIMITS, "force"]);
     const name = nameOf(queue);
     const { force = false, ...limits } = options;
+    checkBoolean("force", force);
     const rows = await this.#database.query(deleteQueue(name, force), { ...limits, isLong: true });
     this.#database.forgetQueue(name);
     if (rows.some(([id]) => Number(id) > 0)) return;
@@ -145,9 +152,16 @@ export class QueueAdmin {
     checkOptions("purgeQueue", options, [...LIMITS, "force"]);
     const name = nameOf(queue);
     const { force = false, ...limits } = options;
+    checkBoolean("force", force);
     await this.#database.queueNamed(name, limits);
-    const [row] = await this.#database.query(purgeQueue(name, force), { ...limits, isLong: true });
-    return Number(row?.[0] ?? 0);
+    const { listLimit } = this.#database.target.dialect;
+    let count = 0;
+    for (;;) {
+      const [row] = await this.#database.query(purgeQueue(name, force), { ...limits, isLong: true });
+      const purged = Number(row?.[0] ?? 0);
+      count += purged;
+      if (purged < listLimit) return count;
+    }
   }
 
   async #update(name: string, settings: QueueSettings, limits: CallLimits): Promise<QueueInfo> {
@@ -171,9 +185,7 @@ function encodeSettings(
   if (maxCrashes !== undefined) checkInteger("maxCrashes", maxCrashes, 1, 10_000);
   if (retentionMs !== undefined && retentionMs !== null) assertDuration("retentionMs", retentionMs);
   if (backoff !== undefined) checkOptions("backoff", backoff, ["baseMs", "jitter", "kind", "maxMs"]);
-  if (paused !== undefined && typeof paused !== "boolean") {
-    throw new TypeError("Cannot use paused: it must be a boolean");
-  }
+  if (paused !== undefined) checkBoolean("paused", paused);
   return {
     leaseMs,
     maxAttempts,

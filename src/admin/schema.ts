@@ -1,7 +1,7 @@
 /** Makes, checks and removes the tables. */
 import type { Database } from "../database.ts";
 import { DatabaseError, SchemaError } from "../errors.ts";
-import { checkOptions } from "../options.ts";
+import { checkBoolean, checkOptions } from "../options.ts";
 import { quoteName } from "../sql/dialect.ts";
 import type { Row } from "../sql/driver.ts";
 import {
@@ -24,7 +24,8 @@ import { render, type Statement } from "../sql/sql.ts";
 /** Options of `install`. */
 export interface InstallOptions {
   /**
-   * Postgres only: makes tables that are not written to the log. They are faster, and empty after a crash of the server.
+   * Postgres only: messages are in tables that are not written to the log. They are faster, and empty after a crash of the
+   * server; the queues themselves stay.
    *
    * @default false
    */
@@ -69,6 +70,7 @@ export async function install(database: Database, options: InstallOptions = {}):
 export async function migrate(database: Database, options: MigrateOptions = {}): Promise<MigrationStep[]> {
   checkOptions("migrate", options, ["print", "unlogged"]);
   const { print = false, ...installOptions } = options;
+  checkBoolean("print", print);
   const schemaOptions = { isUnlogged: isUnlogged(database, installOptions) };
   if (!print) return await applyPending(database, schemaOptions);
   const pending = await pendingMigrations(database);
@@ -80,7 +82,7 @@ export async function migrate(database: Database, options: MigrateOptions = {}):
     version: migration.version,
     name: migration.name,
     statements: texts([
-      ...(i === 0 ? preparation(database, schemaOptions) : []),
+      ...(i === 0 ? preparation(database) : []),
       ...migrationStatements(migration, schemaOptions, database.target),
     ]),
   }));
@@ -137,7 +139,7 @@ async function applyPending(database: Database, options: SchemaOptions): Promise
       const inspection = await inspectWith(database, query);
       const pending = await pendingAfter(database, inspection, query);
       if (!inspection.exists) await query(createSchema(quoteName(database.target.schema)));
-      await query(createMigrationsTable(options));
+      await query(createMigrationsTable());
       const steps: MigrationStep[] = [];
       for (const migration of pending) {
         const statements = migrationStatements(migration, options, database.target);
@@ -194,11 +196,11 @@ async function inMigration<T>(
   }, INSTALL_MS);
 }
 
-function preparation(database: Database, options: SchemaOptions): Statement[] {
+function preparation(database: Database): Statement[] {
   const isPostgres = database.target.dialect.name === "postgres";
   return [
     ...(isPostgres ? [createSchema(quoteName(database.target.schema))] : []),
-    createMigrationsTable(options),
+    createMigrationsTable(),
   ];
 }
 
@@ -247,6 +249,7 @@ async function explainPermission(database: Database, error: DatabaseError): Prom
 }
 
 function isUnlogged(database: Database, { unlogged = false }: InstallOptions): boolean {
+  checkBoolean("unlogged", unlogged);
   if (unlogged && database.target.dialect.name !== "postgres") {
     throw new TypeError("Cannot install unlogged tables: only Postgres has them");
   }

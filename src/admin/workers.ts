@@ -1,7 +1,7 @@
 /** Who holds leases. */
 import type { CallLimits, Database } from "../database.ts";
 import { workerOf } from "../message.ts";
-import { checkName } from "../options.ts";
+import { checkName, checkOptions, LIMITS } from "../options.ts";
 import { releaseHeld } from "../sql/messages.ts";
 import { listHolders } from "../sql/metrics.ts";
 
@@ -32,6 +32,7 @@ export class WorkerAdmin {
 
   /** Lists who holds leases, by name and queue. */
   async list(limits: CallLimits = {}): Promise<WorkerInfo[]> {
+    checkOptions("workers.list", limits, LIMITS);
     const rows = await this.#database.query(listHolders(), limits);
     const list = rows.map((row) => ({
       name: workerOf(String(row[0])) ?? "",
@@ -48,6 +49,7 @@ export class WorkerAdmin {
   /** Takes all leases of a name away, so that its messages can be claimed at once. Resolves to their ids. */
   async release(name: string, limits: CallLimits = {}): Promise<number[]> {
     checkName("the name of a worker", name, 200);
+    checkOptions("workers.release", limits, LIMITS);
     const rows = await this.#database.query(releaseHeld(name), limits);
     return rows.map(([id]) => Number(id)).sort((a, b) => a - b);
   }

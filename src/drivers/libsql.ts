@@ -19,7 +19,7 @@ import type { Rendered, RenderedPart } from "../sql/sql.ts";
 import { joinExecute } from "./foreign.ts";
 import { isBusy, toDatabaseError } from "./sqlite_failure.ts";
 import { encodeCallerValue } from "./sqlite_value.ts";
-import { CALLERS, endWithin, rolledBack, runParts, TransactionClock } from "./transaction.ts";
+import { CALLERS, endWithin, rolledBack, runParts, TransactionClock, Turns } from "./transaction.ts";
 
 /** What we use of a result of a libSQL client. */
 export interface LibsqlResult {
@@ -55,7 +55,8 @@ export interface LibsqlClient {
 
 const SHORTEST_PAUSE_MS = 5;
 const LONGEST_PAUSE_MS = 200;
-const COMMIT_MS = 1_000;
+/** How long the end of a transaction may take, whatever was left of its time. */
+const COMMIT_MS = 900;
 
 /** Opens a driver for a `libsql:`, `turso:`, `http:` or `https:` DSN. */
 export async function openLibsql(dsn: string, options: DriverOptions): Promise<Driver> {
@@ -78,7 +79,11 @@ async function sendOnce(request: Request): Promise<Response> {
   const { method, headers, url, signal } = request;
   const body = new Blob([await request.text()]).stream();
   const init: RequestInit & { readonly duplex: "half" } = { method, headers, signal, body, duplex: "half" };
-  return await fetch(url, init);
+  const response = await fetch(url, init);
+  if (response.status < 400) return response;
+  // The client would keep what the page says and forget the status, which alone tells what has happened.
+  await response.body?.cancel();
+  throw new Error(`HTTP status ${response.status}`);
 }
 
 /** Makes a driver of a client that the caller made and goes on owning. */
@@ -113,6 +118,11 @@ class LibsqlDriver implements Driver {
     let isWanted = true;
     const tx = await this.#whileBusy("begin a transaction", clock, async () => {
       const begun = await this.#client.transaction("write");
+      // The client begins with the first statement. If that were one of the caller's, a busy database would fail it.
+      await begun.execute({ sql: "select 1", args: [] }).catch((error) => {
+        begun.close();
+        throw error;
+      });
       // One that comes too late would keep the write lock until the server gives its stream up.
       if (!isWanted) begun.close();
       return begun;
@@ -132,7 +142,7 @@ class LibsqlDriver implements Driver {
       }
       await endWithin(
         tx.commit(),
-        { deadline: performance.now() + this.#timeoutMs },
+        { deadline: Math.max(clock.deadline, performance.now() + COMMIT_MS) },
         (reason) => lost("commit", reason),
       )
         .catch((error) => {
@@ -174,6 +184,7 @@ class LibsqlDriver implements Driver {
 class RemoteTransaction implements TransactionConnection {
   readonly #tx: LibsqlTransaction;
   readonly #clock: TransactionClock;
+  readonly #turns = new Turns();
 
   constructor(tx: LibsqlTransaction, clock: TransactionClock) {
     this.#tx = tx;
@@ -182,24 +193,27 @@ class RemoteTransaction implements TransactionConnection {
 
   async query({ name, parts }: Rendered, options: CallOptions = {}): Promise<readonly Row[]> {
     this.#clock.assertOpen();
-    return await runParts(parts, async (part) => {
-      const answer = this.#tx.execute(encode(part)).catch((error) => {
-        throw toFailure(error, name);
-      });
-      return toRows(await endWithin(answer, this.#clock.within(options)));
-    });
+    return await this.#turns.take(() =>
+      runParts(parts, async (part) => toRows(await this.#execute(encode(part), name, options)))
+    );
   }
 
   async run(text: string, values: readonly unknown[]): Promise<readonly Record<string, unknown>[]> {
     this.#clock.assertOpen();
-    const answer = this.#tx.execute({ sql: text, args: values.map(encodeCallerValue) as never[] }).catch((error) => {
-      throw toFailure(error, CALLERS);
-    });
-    const { rows, columns } = await endWithin(answer, this.#clock.within({}));
+    const statement = { sql: text, args: values.map(encodeCallerValue) as never[] };
+    const { rows, columns } = await this.#turns.take(() => this.#execute(statement, CALLERS, {}));
     return rows.map((row) => {
       const values = row as Record<number, unknown>;
       return Object.fromEntries(columns.map((column, i) => [column, values[i]]));
     });
+  }
+
+  async #execute(statement: { sql: string; args: never[] }, name: string, limits: CallOptions): Promise<LibsqlResult> {
+    this.#clock.assertOpen();
+    const answer = this.#tx.execute(statement).catch((error) => {
+      throw toFailure(error, name);
+    });
+    return await endWithin(answer, this.#clock.within(limits));
   }
 }
 
@@ -214,17 +228,29 @@ function toRows({ rows, columns }: LibsqlResult): Row[] {
   });
 }
 
+/** What the runtimes say when a request has never left the process: refused, or of a name that nobody knows. */
+const UNSENT =
+  /ECONNREFUSED|ENOTFOUND|EAI_AGAIN|ConnectionRefused|[Cc]onnection refused|Unable to connect|client error \(Connect\)/;
+
 function toFailure(error: unknown, statement: string): DatabaseError {
   if (error instanceof DatabaseError) return error;
-  const { code, message, cause } = error as { code?: unknown; message?: unknown; cause?: { code?: unknown } };
+  const { code } = error as { code?: unknown };
   if (typeof code === "string" && code.startsWith("SQLITE_")) return toDatabaseError(error, statement);
-  const text = String(message);
-  // The connection was refused or the name is unknown: the request has never left this process.
-  const isUnsent = /ECONNREFUSED|ENOTFOUND|EAI_AGAIN|ConnectionRefused/.test(String(cause?.code ?? code)) ||
-    /[Cc]onnection refused|Unable to connect|dns error/.test(text);
+  const text = textOf(error);
   const status = /HTTP status (\d+)/.exec(text)?.[1];
-  const isRefused = status !== undefined && status.startsWith("4");
-  return connectionFailure(statement, isUnsent || isRefused ? "not_applied" : "unknown", status);
+  const isRefused = status !== undefined && status.startsWith("4") && status !== "408";
+  return connectionFailure(statement, UNSENT.test(text) || isRefused ? "not_applied" : "unknown", status);
+}
+
+/** The codes and messages of an error and of what caused it: each runtime tells in another place. */
+function textOf(error: unknown): string {
+  const texts: string[] = [];
+  let { cause, code, message } = (error ?? {}) as { cause?: unknown; code?: unknown; message?: unknown };
+  for (let depth = 0; depth < 4; depth++) {
+    texts.push(String(code), String(message));
+    ({ cause, code, message } = (cause ?? {}) as { cause?: unknown; code?: unknown; message?: unknown });
+  }
+  return texts.join(" ");
 }
 
 function connectionFailure(statement: string, outcome: Outcome, status: string | undefined): DatabaseError {

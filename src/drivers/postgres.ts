@@ -62,15 +62,11 @@ class PostgresDriver implements Driver {
     const limits = { ...options, deadline: options.deadline ?? performance.now() + this.#timeoutMs };
     const [first] = parts;
     if (first === undefined) return [];
-    if (parts.length > 1) {
-      return await this.transaction((tx) => tx.query({ name, parts }, limits), {
-        ...limits,
-        timeoutMs: this.#timeoutMs,
-      });
-    }
+    const inTransaction = { ...limits, timeoutMs: Math.max(1, limits.deadline - performance.now()) };
     for (;;) {
       try {
-        return await this.#queryOnce(name, first, limits);
+        if (parts.length === 1) return await this.#queryOnce(name, first, limits);
+        return await this.transaction((tx) => tx.query({ name, parts }, limits), inTransaction);
       } catch (error) {
         if (!isRetryable(error) || performance.now() + RETRY_PAUSE_MS > limits.deadline) throw error;
         await new Promise((resolve) => setTimeout(resolve, RETRY_PAUSE_MS * Math.random()));

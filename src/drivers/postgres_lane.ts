@@ -18,6 +18,8 @@ import { CALLERS, endWithin } from "./transaction.ts";
  * follow an import whose second argument they can read. Deno, JSR, Node and Bun see a usual one.
  */
 const NOT_BUNDLED: ImportCallOptions | undefined = undefined;
+const MOST_CANCELS = 4;
+const CANCEL_PAUSE_MS = 50;
 const FIRST_PAUSE_MS = 20;
 const LONGEST_PAUSE_MS = 1_000;
 /** How often the deadlines of the calls under way are looked at: one timer a connection costs less than one a call. */
@@ -130,7 +132,7 @@ export class Lane {
   dispose(why: string, session: Session | undefined = this.#session): void {
     if (session !== this.#session) return;
     this.#session = undefined;
-    const isIdle = this.#calls.size === 0;
+    const underWay = this.#calls.size;
     for (const call of this.#calls) {
       call.reject(
         new DatabaseError(`${why} during ${call.statement}: it may or may not have been applied`, {
@@ -145,8 +147,8 @@ export class Lane {
     this.#watch = undefined;
     if (session === undefined) return;
     // The server would go on with what nobody waits for, and might hold locks meanwhile.
-    if (!isIdle && !session.socket.destroyed) {
-      requestCancel(this.#address, session.pid, session.secret).catch(() => {});
+    if (underWay > 0 && !session.socket.destroyed) {
+      cancelAll(this.#address, session, underWay).catch(() => {});
     }
     discard(session);
   }
@@ -175,7 +177,8 @@ export class Lane {
           continue;
         }
         const next = pause * (0.5 + Math.random() / 2);
-        if (error instanceof TlsRefusedError || !isWorthReconnecting(error) || performance.now() + next > giveUpAt) {
+        const isRefused = error instanceof TlsRefusedError || missingPermission(error) !== undefined;
+        if (isRefused || !isWorthReconnecting(error) || performance.now() + next > giveUpAt) {
           throw connectError(error);
         }
         await waitUnless(next, this.#closing.signal);
@@ -328,13 +331,20 @@ function connectError(error: unknown): DatabaseError {
   const code = typeof fields.code === "string" ? fields.code : undefined;
   const why = isServer || isOurs
     ? String(fields.message).replace(/^Cannot connect: /, "")
-    : code ?? "connection failed";
+    : code ?? missingPermission(error) ?? "connection failed";
   return new DatabaseError(`Cannot connect to the database: ${why}; nothing was changed`, {
     outcome: "not_applied",
     reason: code !== undefined && code.startsWith("28") ? "permission" : "connection",
     statement: "connect",
     ...(isServer && code !== undefined ? { sqlState: code } : {}),
   });
+}
+
+/** What Deno was not allowed to do. Its message also names the variable or the server, which we do not repeat. */
+function missingPermission(error: unknown): string | undefined {
+  if (!(error instanceof Error) || !/^(NotCapable|PermissionDenied)$/.test(error.name)) return undefined;
+  const [flag] = /--allow-[a-z]+/.exec(error.message) ?? [];
+  return flag === undefined ? "a permission of Deno is missing" : `Deno needs the permission ${flag}`;
 }
 
 /** Waits, or less when the signal is aborted. */
@@ -348,6 +358,17 @@ function waitUnless(ms: number, signal: AbortSignal): Promise<void> {
     const timer = setTimeout(done, ms);
     signal.addEventListener("abort", done);
   });
+}
+
+/**
+ * Asks the server to stop what it works on. Behind the first statement it may have received others, and it notices that
+ * nobody is there any more only when it has answered one or two of them.
+ */
+async function cancelAll(address: PostgresAddress, { pid, secret }: Session, underWay: number): Promise<void> {
+  for (let i = 0; i < Math.min(underWay, MOST_CANCELS); i++) {
+    if (i > 0) await new Promise((resolve) => setTimeout(resolve, CANCEL_PAUSE_MS));
+    await requestCancel(address, pid, secret);
+  }
 }
 
 function discard({ client, socket }: Session): void {

@@ -5,6 +5,7 @@
  * SQLite; a busy database is asked again after a pause of ours, during which timers and heartbeats run. One connection
  * serves everything, and a queue in front of it keeps a transaction to itself.
  */
+import { DatabaseError } from "../errors.ts";
 import { sqlite as dialect } from "../sql/dialect.ts";
 import type {
   CallOptions,
@@ -21,7 +22,7 @@ import { Gate } from "./gate.ts";
 import { isBusy, toDatabaseError } from "./sqlite_failure.ts";
 import { createFile, parseSqliteDsn } from "./sqlite_file.ts";
 import { encodeCallerValue } from "./sqlite_value.ts";
-import { CALLERS, endWithin, rolledBack, runParts, TransactionClock } from "./transaction.ts";
+import { CALLERS, endWithin, rolledBack, runParts, TransactionClock, Turns } from "./transaction.ts";
 
 /** What we use of a prepared statement of `node:sqlite`. */
 export interface SqliteStatement {
@@ -81,7 +82,7 @@ class SqliteDriver implements Driver {
   readonly #nextMacrotask: SqliteOptions["setImmediate"];
   readonly #gate = new Gate();
   readonly #statements = new Map<string, SqliteStatement>();
-  #isClosed = false;
+  #closing: Promise<void> | undefined;
   #stretchEndsAt = 0;
 
   constructor(client: SqliteClient, { timeoutMs, setImmediate }: SqliteOptions, isOwned: boolean) {
@@ -141,11 +142,13 @@ class SqliteDriver implements Driver {
     return joinExecute(tx, toDatabaseError);
   }
 
-  async close(): Promise<void> {
-    if (this.#isClosed) return;
+  close(): Promise<void> {
+    return this.#closing ??= this.#close();
+  }
+
+  async #close(): Promise<void> {
     // Whoever was let in before may finish; nobody is let in after.
     await this.#gate.close();
-    this.#isClosed = true;
     this.#statements.clear();
     if (this.#isOwned) this.#client.close();
   }
@@ -157,7 +160,9 @@ class SqliteDriver implements Driver {
     try {
       for (const part of parts) {
         for (const row of this.#all(part)) rows.push(row);
-        if (performance.now() > this.#stretchEndsAt) await this.#takeTurns();
+        assertInTime(name, limits);
+        // On a client of the caller nobody may come in between: what they wrote would be part of our transaction.
+        if (this.#isOwned && performance.now() > this.#stretchEndsAt) await this.#takeTurns();
       }
       await this.#commit(limits);
       return rows;
@@ -219,6 +224,7 @@ class SqliteTransaction implements TransactionConnection {
   readonly #all: (part: RenderedPart) => Row[];
   readonly #client: SqliteClient;
   readonly #clock: TransactionClock;
+  readonly #turns = new Turns();
 
   constructor(all: (part: RenderedPart) => Row[], client: SqliteClient, clock: TransactionClock) {
     this.#all = all;
@@ -228,35 +234,25 @@ class SqliteTransaction implements TransactionConnection {
 
   async query({ name, parts }: Rendered): Promise<readonly Row[]> {
     this.#clock.assertOpen();
-    return await runParts(parts, (part) =>
-      settled(() => {
-        try {
-          return this.#all(part);
-        } catch (error) {
-          throw toDatabaseError(error, name);
-        }
-      }));
+    return await this.#turns.take(() => runParts(parts, (part) => this.#whileOpen(name, () => this.#all(part))));
   }
 
-  run(text: string, values: readonly unknown[]): Promise<readonly Record<string, unknown>[]> {
-    return settled(() => {
-      this.#clock.assertOpen();
-      const encoded = values.map(encodeCallerValue);
-      try {
-        return this.#client.prepare(text).all(...encoded) as Record<string, unknown>[];
-      } catch (error) {
-        throw toDatabaseError(error, CALLERS);
-      }
-    });
+  async run(text: string, values: readonly unknown[]): Promise<readonly Record<string, unknown>[]> {
+    this.#clock.assertOpen();
+    const encoded = values.map(encodeCallerValue);
+    const all = (): unknown[] => this.#client.prepare(text).all(...encoded);
+    return await this.#turns.take(() => this.#whileOpen(CALLERS, all)) as Record<string, unknown>[];
   }
-}
 
-/** Runs synchronous work so that what it throws becomes a rejection. */
-function settled<T>(work: () => T): Promise<T> {
-  try {
-    return Promise.resolve(work());
-  } catch (error) {
-    return Promise.reject(error);
+  /** The callback may have ended while this waited for its turn, and after that nothing would be rolled back. */
+  async #whileOpen<T>(name: string, work: () => T): Promise<T> {
+    await Promise.resolve();
+    this.#clock.assertOpen();
+    try {
+      return work();
+    } catch (error) {
+      throw toDatabaseError(error, name);
+    }
   }
 }
 
@@ -266,4 +262,15 @@ function openFile(open: () => SqliteClient): SqliteClient {
   } catch (error) {
     throw toDatabaseError(error, "open the database file");
   }
+}
+
+/** Between two parts nothing is committed yet, so a call that is late or aborted is rolled back. */
+function assertInTime(statement: string, { deadline = Number.POSITIVE_INFINITY, signal }: CallOptions): void {
+  const isLate = performance.now() > deadline;
+  if (!isLate && signal?.aborted !== true) return;
+  throw new DatabaseError(`Cannot ${statement}: it took too long or was aborted; nothing was changed`, {
+    outcome: "not_applied",
+    reason: isLate ? "timeout" : "aborted",
+    statement,
+  });
 }

@@ -6,6 +6,9 @@ import type { RenderedPart } from "../sql/sql.ts";
 /** What a statement that the caller has written is called in errors: its text may hold values. */
 export const CALLERS = "run a statement of the transaction";
 
+/** A longer timer would fire at once. */
+const LONGEST_TIMER_MS = 2_147_483_647;
+
 /** When a transaction has to have ended, and whether it has. */
 export class TransactionClock {
   readonly deadline: number;
@@ -36,6 +39,21 @@ export class TransactionClock {
   }
 }
 
+/**
+ * Lets the calls on one transaction go one after the other. What a caller sends at once would otherwise mix: a savepoint of
+ * the one would end that of the other, and the last inserted id would be somebody else's.
+ */
+export class Turns {
+  #last: Promise<unknown> = Promise.resolve();
+
+  /** Runs work when all that came before has ended. */
+  take<T>(work: () => Promise<T>): Promise<T> {
+    const turn = this.#last.then(work);
+    this.#last = turn.catch(() => {});
+    return turn;
+  }
+}
+
 /** Waits for a promise, but no longer than the deadline and the signal allow. */
 export function endWithin<T>(
   promise: Promise<T>,
@@ -45,9 +63,10 @@ export function endWithin<T>(
   if (deadline === undefined && signal === undefined) return promise;
   return new Promise<T>((resolve, reject) => {
     const abort = (): void => settle(() => reject(fail("aborted")));
-    const timer = deadline === undefined || deadline === Number.POSITIVE_INFINITY
-      ? undefined
-      : setTimeout(() => settle(() => reject(fail("timeout"))), Math.max(0, deadline - performance.now()));
+    const timer = deadline === undefined || deadline === Number.POSITIVE_INFINITY ? undefined : setTimeout(
+      () => settle(() => reject(fail("timeout"))),
+      Math.max(0, Math.min(deadline - performance.now(), LONGEST_TIMER_MS)),
+    );
     function settle(done: () => void): void {
       clearTimeout(timer);
       signal?.removeEventListener("abort", abort);

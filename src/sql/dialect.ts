@@ -8,8 +8,15 @@ export type DialectName = "postgres" | "sqlite";
 /** How a value is bound: every parameter travels as text, integer or null, so that no client has to serialise it. */
 export type ParameterType = "int" | "instant" | "json" | "text";
 
+/**
+ * Marks what is made by the functions of `sql.ts`. Input that looks like a piece of SQL is refused when a statement is
+ * rendered, so that no object of a caller can become SQL, whatever check was forgotten above.
+ */
+export const made: unique symbol = Symbol("made by pgqrs");
+
 /** A value to bind. */
 export interface Parameter {
+  readonly [made]: true;
   readonly kind: "parameter";
   readonly type: ParameterType;
   readonly value: string | number | null;
@@ -34,8 +41,11 @@ export interface Dialect {
 
 const POSTGRES_CASTS: Readonly<Record<ParameterType, readonly [string, string]>> = {
   int: ["", "::text::bigint"],
-  // Milliseconds divided in numeric are exact; a float would be off by a microsecond now and then.
-  instant: ["to_timestamp((", "::text::numeric / 1000)::float8)"],
+  // A float of seconds is off by up to 16 microseconds in the year 9999, which reads as another millisecond when cut off.
+  instant: [
+    "date_trunc('milliseconds', to_timestamp((",
+    "::text::numeric / 1000)::float8) + interval '500 microseconds')",
+  ],
   json: ["", "::text::json"],
   text: ["", "::text"],
 };

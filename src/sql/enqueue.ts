@@ -4,6 +4,8 @@ import {
   instant,
   int,
   json,
+  jsonLater,
+  type Late,
   now,
   perDialect,
   raw,
@@ -68,10 +70,7 @@ export function enqueueMessages(
   return statement(
     "enqueueMessages",
     perDialect({
-      postgres: () =>
-        sql`select cast(e as text) from ${table("enqueue_many")}(
-  ${queue}, ${json(`[${payloads.join(",")}]`)}, ${json(encodeOptions(options))}, ${testNow}
-) e`,
+      postgres: () => callParts(queue, payloads, options),
       sqlite: () => isList(options) ? insertEach(queue, payloads, options) : insertAlike(queue, payloads, options),
     }),
   );
@@ -93,7 +92,9 @@ export function decodeEnqueued(rows: readonly (readonly unknown[])[], count: num
       for (let id = answer.last - count + 1; id <= answer.last; id++) fresh.push({ id, at, maxAttempts });
     } else if (answer.n === 0) continue;
     else if (answer.n === undefined || answer.n === null) fresh.push({ id: Number(answer.id), at, maxAttempts });
-    else out[answer.n - 1] = answer.is_new === 1 ? { id: Number(answer.id), at, maxAttempts } : foundIn(answer, at);
+    else {out[Number(row[1] ?? 0) + answer.n - 1] = answer.is_new === 1
+        ? { id: Number(answer.id), at, maxAttempts }
+        : foundIn(answer, at);}
   }
   if (rows.length === 0) return undefined;
   // What came without a number are the items without a key, in their order.
@@ -142,17 +143,48 @@ function encodeOptions(options: EnqueueItem | readonly EnqueueItem[]): string {
   return text === "{}" ? `{"headers":${headers}}` : `${text.slice(0, -1)},"headers":${headers}}`;
 }
 
+/** Postgres: one call for a list of usual size, for a large one several whose texts neither side has to hold at once. */
+function callParts(
+  queue: string,
+  payloads: readonly string[],
+  options: EnqueueItem | readonly EnqueueItem[],
+): Fragment[] {
+  const chunks = chunksOf(payloads, Number.POSITIVE_INFINITY, PART_LENGTH);
+  return chunks.map(({ start, list }) => {
+    const own = isList(options) ? options.slice(start, start + list.length) : options;
+    const call = sql`${table("enqueue_many")}(
+  ${queue}, ${jsonLater(() => `[${list.join(",")}]`)}, ${jsonLater(() => encodeOptions(own))}, ${testNow}
+)`;
+    return isList(options) && chunks.length > 1 ? callKeyed(call, start) : sql`select cast(e as text) from ${call} e`;
+  });
+}
+
+/**
+ * One of several calls for a list with keys. A call that is refused has stored nothing and says so in a row; here it must
+ * undo the calls before it, which a missing message id does: it violates the table's own constraint. The second column is
+ * what the places in the part have to be moved by.
+ */
+function callKeyed(call: Fragment, start: number): Fragment {
+  return sql`with answer as materialized (
+  select e from ${call} e
+), refused as (
+  insert into ${table("keys")} (queue_id, key, message_id, hash, hold)
+  select 0, '', null, '', 'default' from answer where e ->> 'refused' is not null
+)
+select cast(e as text), ${start} from answer`;
+}
+
 /** SQLite, one set of options for all: an insert per stretch of the list, and one row that tells the last id. */
 function insertAlike(queue: string, payloads: readonly string[], options: EnqueueItem): Fragment[] {
   const { delay_ms = 0, at_ms, priority = 0, max_attempts, headers } = options;
   const parts: Fragment[] = [];
-  for (const chunk of chunksOf(payloads)) {
+  for (const { list } of chunksOf(payloads, CHUNK, CHUNK_LENGTH)) {
     parts.push(sql`insert into ${table("messages")} (
   queue_id, state, priority, due_at, enqueued_at, max_attempts, max_crashes, type, headers, payload
 )
 select q.id, 'ready', ${priority}, coalesce(${instant(at_ms)}, ${now} + ${delay_ms}), ${now},
   coalesce(${int(max_attempts)}, q.max_attempts), q.max_crashes, ${json(headers)} ->> 'type', ${json(headers)}, i.value
-from json_each(${JSON.stringify(chunk)}) i join ${table("queues")} q on q.name = ${queue}
+from json_each(${jsonLater(() => JSON.stringify(list))}) i join ${table("queues")} q on q.name = ${queue}
 order by i.key`);
   }
   parts.push(
@@ -168,13 +200,23 @@ where id = last_insert_rowid() and exists (select 1 from ${table("queues")} q wh
  */
 function insertEach(queue: string, payloads: readonly string[], options: readonly EnqueueItem[]): Fragment[] {
   const items = payloads.map((payload, i) => ({ ...options[i], payload, n: i + 1 }));
-  return chunksOf(items).flatMap((chunk) => insertChunk(queue, JSON.stringify(chunk)));
+  let last: { readonly start: number; readonly text: string } | undefined;
+  return chunksOf(items, CHUNK, CHUNK_LENGTH, ({ payload }) => payload.length).flatMap(({ start, list }) =>
+    insertChunk(
+      queue,
+      // Many places of a chunk's statements read the same text.
+      jsonLater(() => {
+        if (last?.start !== start) last = { start, text: JSON.stringify(list) };
+        return last.text;
+      }),
+      start,
+    )
+  );
 }
 
-function insertChunk(queue: string, items: string): Fragment[] {
+function insertChunk(queue: string, items: Late, start: number): Fragment[] {
   const base = sql`(select coalesce(max(s.seq), 0) from sqlite_sequence s where s.name = 'pgqrs_messages')`;
-  const first = sql`(select min(value ->> 'n') from json_each(${items}))`;
-  const freshId = sql`${base} + 1 + (i.value ->> 'n') - ${first}`;
+  const freshId = sql`${base} + (i.value ->> 'n') - ${start}`;
   // A cross join is one whose order SQLite keeps: with the list inside it would read every key of the queue.
   const from = sql`json_each(${items}) i cross join ${table("queues")} q on q.name = ${queue}`;
   const keyRow = sql`k.queue_id = q.id and k.key = i.value ->> 'key'`;
@@ -254,28 +296,66 @@ function refuses(freshId: Fragment): Fragment {
   end`;
 }
 
-/** Finds the key of a list that refuses it. Rows: place in the list, message id, whether the payload differs. */
+/** Finds the key of a list that refuses it. Rows: place in the list, message id, whether the key is merely taken (1). */
 export function findRefusal(queue: string, options: readonly EnqueueItem[]): Statement {
   const items = JSON.stringify(options.map(({ key, hash, conflict }, i) => ({ key, hash, conflict, n: i + 1 })));
+  const keyRow = sql`k.queue_id = ${idOfQueue(queue)}`;
   return statement(
     "findRefusal",
-    sql`select i.value ->> 'n', k.message_id, i.value ->> 'conflict' = 'reject'
-from json_each(${items}) i cross join ${table("keys")} k on k.queue_id = ${
-      idOfQueue(queue)
-    } and k.key = i.value ->> 'key'
+    perDialect({
+      postgres: () =>
+        sql`select i.n, k.message_id, case when i.conflict = 'reject' then 1 else 0 end
+from json_to_recordset(${json(items)}) as i(n bigint, key text, hash text, conflict text)
+join ${table("keys")} k on ${keyRow} and k.key = i.key
+where i.conflict = 'reject' or k.hash <> i.hash and left(k.hash, 3) = left(i.hash, 3) and not (
+  i.conflict = 'replace'
+  and exists (select 1 from ${table("messages")} m where m.id = k.message_id and m.state = 'ready')
+)
+order by i.n limit 1`,
+      sqlite: () =>
+        sql`select i.value ->> 'n', k.message_id, i.value ->> 'conflict' = 'reject'
+from json_each(${items}) i cross join ${table("keys")} k on ${keyRow} and k.key = i.value ->> 'key'
 where ${refuses(raw("0") as Fragment)}
 order by i.key limit 1`,
+    }),
   );
 }
 
-function chunksOf<T>(list: readonly T[]): readonly (readonly T[])[] {
-  const chunks: (readonly T[])[] = [];
-  for (let i = 0; i < list.length; i += CHUNK) chunks.push(list.slice(i, i + CHUNK));
+/** A stretch of a list, and where it begins. */
+interface Chunk<T> {
+  readonly start: number;
+  readonly list: readonly T[];
+}
+
+/** Cuts a list so that no stretch has more items or, unless it is a single item, a longer text than allowed. */
+function chunksOf<T>(
+  list: readonly T[],
+  maxItems: number,
+  maxLength: number,
+  lengthOf: (item: T) => number = (item) => String(item).length,
+): readonly Chunk<T>[] {
+  const chunks: Chunk<T>[] = [];
+  let start = 0;
+  let length = 0;
+  for (const [i, item] of list.entries()) {
+    const own = lengthOf(item);
+    if (i > start && (i - start === maxItems || length + own > maxLength)) {
+      chunks.push({ start, list: list.slice(start, i) });
+      start = i;
+      length = 0;
+    }
+    length += own;
+  }
+  chunks.push({ start, list: list.slice(start) });
   return chunks;
 }
 
 /** How many rows SQLite inserts at a stretch: some milliseconds of work, after which timers get their turn. */
 const CHUNK = 1_000;
+/** How long the texts of such a stretch may be together. */
+const CHUNK_LENGTH = 262_144;
+/** How long the texts of a list may be together that Postgres gets in one piece. */
+const PART_LENGTH = 2_097_152;
 
 function isList(options: EnqueueItem | readonly EnqueueItem[]): options is readonly EnqueueItem[] {
   return Array.isArray(options);

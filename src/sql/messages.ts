@@ -367,7 +367,9 @@ export function updateMessage(id: number, { dueAt, delayMs, priority }: MessageC
   return statement(
     "updateMessage",
     sql`update ${table("messages")}
-set state = 'ready', due_at = ${due}, priority = coalesce(${int(priority)}, priority), token = token + 1,
+set state = 'ready', due_at = ${due}, priority = coalesce(${int(priority)}, priority),
+  -- Only a lease that is taken away is a delivery that has ended.
+  token = token + case when state = 'leased' then 1 else 0 end,
   holder = null, leased_at = null, lease_until = null
 where id = ${id}
 returning ${liveColumns()}`,

@@ -53,12 +53,12 @@ export function migrationStatements(migration: Migration, options: SchemaOptions
 }
 
 /** Creates the table that marks a schema as ours. */
-export function createMigrationsTable({ isUnlogged }: SchemaOptions): Statement {
+export function createMigrationsTable(): Statement {
   return statement(
     "createMigrationsTable",
     perDialect({
       postgres: () =>
-        sql`create ${raw(isUnlogged ? "unlogged " : "")}table if not exists ${table("migrations")} (
+        sql`create table if not exists ${table("migrations")} (
   version integer primary key,
   name text not null,
   applied_at timestamptz not null,

@@ -1,7 +1,8 @@
 /** The statements on queues. */
 import { commas, queueColumns } from "./record.ts";
+import { sqlite as sqliteDialect } from "./dialect.ts";
 import { idOfQueue } from "./messages.ts";
-import { int, json, now, perDialect, raw, sql, type Statement, statement, table } from "./sql.ts";
+import { type Fragment, int, json, now, perDialect, raw, sql, type Statement, statement, table } from "./sql.ts";
 
 /** The settings of a queue as they are stored; undefined leaves a setting as it is, null means none. */
 export interface QueueSettings {
@@ -66,36 +67,47 @@ export function deleteQueue(name: string, isForced: boolean): Statement {
   const queue = idOfQueue(name);
   const unused = sql`not exists (select 1 from ${table("messages")} m where m.queue_id = ${queue})`;
   const condition = isForced ? raw("true") : unused;
+  // Live messages first: one that is being settled meanwhile is waited for, and then found in the archive.
+  const deleteParts = [
+    ...(isForced ? [deleteLive(queue)] : []),
+    sql`delete from ${table("keys")} where queue_id = ${queue} and ${condition}`,
+    sql`delete from ${table("archive")} where queue_id = ${queue} and ${condition}`,
+    sql`delete from ${table("queues")} where name = ${name} and ${condition} returning id`,
+  ];
   return statement(
     "deleteQueue",
     perDialect({
       postgres: () => [
-        // Waits for those who are enqueuing to this queue, and only for them.
-        sql`select pg_advisory_xact_lock(hashtextextended('pgqrs:queue:' || ${name}, 0))`,
-        sql`with target as materialized (
-  select id from ${table("queues")} where name = ${name} and ${condition} for update
-), held as materialized (
-  select m.id from ${table("messages")} m where m.queue_id in (select id from target) order by m.id for update
-), live as (
-  delete from ${table("messages")} where id in (select id from held)
-), ended as (
-  delete from ${table("archive")} where queue_id in (select id from target)
-), keyed as (
-  delete from ${table("keys")} where queue_id in (select id from target)
-)
-delete from ${table("queues")} where id in (select id from target) returning id`,
+        // Waits for those who are enqueuing to this queue and for those who replay. Not for long, because whoever wants to
+        // enqueue meanwhile waits behind us: the driver tries again until the deadline.
+        sql`select 1 where set_config('lock_timeout', '200ms', true) is null`,
+        sql`select 1 where pg_advisory_xact_lock(hashtextextended('pgqrs:queue:' || ${name}, 0))::text is null`,
+        sql`select 1 where pg_advisory_xact_lock(hashtextextended('pgqrs:replay', 0))::text is null`,
+        ...deleteParts,
       ],
-      sqlite: () => [
-        sql`delete from ${table("keys")} where queue_id = ${queue} and ${condition}`,
-        sql`delete from ${table("archive")} where queue_id = ${queue} and ${condition}`,
-        ...(isForced ? [sql`delete from ${table("messages")} where queue_id = ${queue}`] : []),
-        sql`delete from ${table("queues")} where name = ${name} and ${condition} returning id`,
-      ],
+      sqlite: () => deleteParts,
     }),
   );
 }
 
-/** Deletes the live messages of a queue, or only those that nobody has leased. Row: how many. */
+/** Deletes the live messages of a queue, in ascending order of id as everybody locks them. */
+function deleteLive(queue: Fragment): Fragment {
+  return sql`${
+    perDialect({
+      postgres: () =>
+        sql`with held as materialized (
+  select id from ${table("messages")} where queue_id = ${queue} order by id for update
+)
+delete from ${table("messages")} where id in (select id from held)`,
+      sqlite: () => sql`delete from ${table("messages")} where queue_id = ${queue}`,
+    })
+  }`;
+}
+
+/**
+ * Deletes the live messages of a queue, or only those that nobody has leased; on SQLite at most as many as a list may have.
+ * Row: how many.
+ */
 export function purgeQueue(name: string, isForced: boolean): Statement {
   const queue = idOfQueue(name);
   const unleased = isForced ? raw("true") : raw("state <> 'leased'");
@@ -109,10 +121,16 @@ export function purgeQueue(name: string, isForced: boolean): Statement {
   delete from ${table("messages")} where id in (select id from held) returning id
 )
 select count(*) from gone`,
-      sqlite: () => [
-        sql`delete from ${table("messages")} where queue_id = ${queue} and ${unleased}`,
-        raw("select changes()"),
-      ],
+      // By the partial indexes, so that what belongs to other queues is not read again for each batch.
+      sqlite: () => {
+        const ready = sql`select id from ${table("messages")} where queue_id = ${queue} and state = 'ready'`;
+        const leased = sql`select id from ${table("messages")} where queue_id = ${queue} and state = 'leased'`;
+        const held = isForced ? sql`${ready} union all ${leased}` : ready;
+        return [
+          sql`delete from ${table("messages")} where id in (${held} limit ${sqliteDialect.listLimit})`,
+          raw("select changes()"),
+        ];
+      },
     }),
   );
 }

@@ -4,10 +4,11 @@
  * Values stand where they are bound. What is merely spelled differently is a fragment of the dialect; what is truly
  * different stands twice in {@linkcode perDialect}. This little language has no other verbs and is not a query builder.
  */
-import type { Dialect, DialectName, Parameter } from "./dialect.ts";
+import { type Dialect, type DialectName, made, type Parameter } from "./dialect.ts";
 
 /** A piece of SQL with its values. */
 export interface Fragment {
+  readonly [made]: true;
   readonly kind: "fragment";
   readonly strings: readonly string[];
   readonly values: readonly SqlValue[];
@@ -15,12 +16,20 @@ export interface Fragment {
 
 /** A piece whose text is known only when the dialect, the schema and the clock are. */
 export interface Deferred {
+  readonly [made]: true;
   readonly kind: "deferred";
   readonly resolve: (target: Target) => Fragment | readonly Fragment[];
 }
 
+/** A JSON text that is made anew each time it is sent. */
+export interface Late {
+  readonly [made]: true;
+  readonly kind: "late";
+  readonly make: () => string;
+}
+
 /** What may stand in a `${…}` of the tag: a fragment, or a value to bind. */
-export type SqlValue = Fragment | Deferred | Parameter | string | number;
+export type SqlValue = Fragment | Deferred | Late | Parameter | string | number;
 
 /** A named statement of one or more parts; the parts are executed as one atomic unit in one round trip. */
 export interface Statement {
@@ -50,55 +59,70 @@ export interface Rendered {
 
 /** Makes a fragment; strings and safe integers in `${…}` are bound. */
 export function sql(strings: TemplateStringsArray, ...values: readonly SqlValue[]): Fragment {
-  return { kind: "fragment", strings, values };
+  return { [made]: true, kind: "fragment", strings, values };
 }
 
 /** Makes a fragment of text that is part of this program, never of input. */
 export function raw(text: string): Fragment {
-  return { kind: "fragment", strings: [text], values: [] };
+  return { [made]: true, kind: "fragment", strings: [text], values: [] };
 }
 
 /** Binds an integer or null. */
 export function int(value: number | null | undefined): Parameter {
-  return { kind: "parameter", type: "int", value: value ?? null };
+  return { [made]: true, kind: "parameter", type: "int", value: value ?? null };
 }
 
 /** Binds text or null. */
 export function text(value: string | null | undefined): Parameter {
-  return { kind: "parameter", type: "text", value: value ?? null };
+  return { [made]: true, kind: "parameter", type: "text", value: value ?? null };
 }
 
 /** Binds a JSON text or null. */
 export function json(value: string | null | undefined): Parameter {
-  return { kind: "parameter", type: "json", value: value ?? null };
+  return { [made]: true, kind: "parameter", type: "json", value: value ?? null };
+}
+
+/** Binds a JSON text that is made when its part is sent: of a long list only one part then is in memory as one text. */
+export function jsonLater(make: () => string): Late {
+  return { [made]: true, kind: "late", make };
 }
 
 /** Binds an instant, given as milliseconds since the epoch, or null. */
 export function instant(value: number | null | undefined): Parameter {
-  return { kind: "parameter", type: "instant", value: value ?? null };
+  return { [made]: true, kind: "parameter", type: "instant", value: value ?? null };
 }
 
 /** Two texts for one idea. The branches are thunks, so the other dialect's values are never even encoded. */
 export function perDialect(
   branches: Readonly<Record<DialectName, () => Fragment | readonly Fragment[]>>,
 ): Deferred {
-  return { kind: "deferred", resolve: (target) => branches[target.dialect.name]() };
+  return { [made]: true, kind: "deferred", resolve: (target) => branches[target.dialect.name]() };
 }
 
 /** Joins fragments by a text such as `, ` or ` and `. */
 export function join(fragments: readonly SqlValue[], separator: string): Fragment {
   if (fragments.length === 0) return raw("");
-  return { kind: "fragment", strings: ["", ...Array(fragments.length - 1).fill(separator), ""], values: fragments };
+  return {
+    [made]: true,
+    kind: "fragment",
+    strings: ["", ...Array(fragments.length - 1).fill(separator), ""],
+    values: fragments,
+  };
 }
 
 /** A table of ours, qualified by the schema where the dialect has schemas. */
 export function table(name: string): Deferred {
-  return { kind: "deferred", resolve: ({ dialect, schema }) => raw(dialect.qualify(schema, `pgqrs_${name}`)) };
+  return {
+    [made]: true,
+    kind: "deferred",
+    resolve: ({ dialect, schema }) => raw(dialect.qualify(schema, `pgqrs_${name}`)),
+  };
 }
 
 /** The same name as a text literal, where SQL wants the name of an object as a value. */
 export function tableLiteral(name: string): Deferred {
   return {
+    [made]: true,
     kind: "deferred",
     resolve: ({ dialect, schema }) => raw(`'${dialect.qualify(schema, `pgqrs_${name}`).replaceAll("'", "''")}'`),
   };
@@ -106,6 +130,7 @@ export function tableLiteral(name: string): Deferred {
 
 /** What stands around the body of a function: a word that the name of the schema, which is in the body, does not hold. */
 export const bodyQuote: Deferred = {
+  [made]: true,
   kind: "deferred",
   resolve: ({ schema }) => {
     let word = "pgqrs";
@@ -116,12 +141,14 @@ export const bodyQuote: Deferred = {
 
 /** The instant at which the statement runs: by the database's clock, or by the clock of a test. */
 export const now: Deferred = {
+  [made]: true,
   kind: "deferred",
   resolve: ({ dialect, clock }) => clock === undefined ? raw(dialect.now) : sql`${instant(clock())}`,
 };
 
 /** The clock of a test as an instant, or null: for functions of the schema, which read the clock themselves. */
 export const testNow: Deferred = {
+  [made]: true,
   kind: "deferred",
   resolve: ({ clock }) => clock === undefined ? raw("null") : sql`${instant(clock())}`,
 };
@@ -129,6 +156,7 @@ export const testNow: Deferred = {
 /** An instant as whole milliseconds since the epoch. */
 export function millis(expression: Fragment): Deferred {
   return {
+    [made]: true,
     kind: "deferred",
     resolve: ({ dialect }) => sql`${raw(dialect.millis[0])}${expression}${raw(dialect.millis[1])}`,
   };
@@ -147,22 +175,49 @@ export function statement(name: string, body: Fragment | Deferred): Statement {
   return { name, body };
 }
 
+/** Several statements as the parts of one: executed as one atomic unit, under the name of the first. */
+export function sequence(statements: readonly [Statement, ...Statement[]]): Statement {
+  const resolve = (target: Target): Fragment[] => statements.flatMap(({ body }) => partsOf(body, target));
+  return { name: statements[0].name, body: { [made]: true, kind: "deferred", resolve } };
+}
+
 /** Renders a statement for one target. */
 export function render(statement: Statement, target: Target): Rendered {
-  const body = statement.body.kind === "deferred" ? statement.body.resolve(target) : statement.body;
-  const parts = (isList(body) ? body : [body]).map((part) => renderPart(statement.name, part, target));
+  const parts = partsOf(statement.body, target).map((part) => renderPart(statement.name, part, target));
   return { name: statement.name, parts };
+}
+
+function partsOf(body: Fragment | Deferred, target: Target): readonly Fragment[] {
+  const resolved = body.kind === "deferred" ? body.resolve(target) : body;
+  return isList(resolved) ? resolved : [resolved];
 }
 
 function renderPart(name: string, part: Fragment, target: Target): RenderedPart {
   const out: Writer = { text: `/* pgqrs:${name} */ `, values: [] };
   write(part, target, out);
-  return out;
+  const { text, values } = out;
+  const isLate = values.some((value) => typeof value === "object" && value !== null);
+  return isLate ? new LatePart(text, values) : { text, values: values as RenderedPart["values"] };
 }
 
 interface Writer {
   text: string;
-  readonly values: (string | number | bigint | null)[];
+  readonly values: (Late | RenderedPart["values"][number])[];
+}
+
+/** A part some of whose values are made when they are read. */
+class LatePart implements RenderedPart {
+  readonly text: string;
+  readonly #values: Writer["values"];
+
+  constructor(text: string, values: Writer["values"]) {
+    this.text = text;
+    this.#values = values;
+  }
+
+  get values(): RenderedPart["values"] {
+    return this.#values.map((value) => typeof value === "object" && value !== null ? value.make() : value);
+  }
 }
 
 function write(fragment: Fragment, target: Target, out: Writer): void {
@@ -176,7 +231,13 @@ function write(fragment: Fragment, target: Target, out: Writer): void {
 function writeValue(value: SqlValue, target: Target, out: Writer): void {
   if (typeof value === "string") return bind(text(value), target, out);
   if (typeof value === "number") return bind(int(value), target, out);
+  if (value[made] !== true) throw new TypeError("Cannot render a statement: a value is neither text nor a number");
   if (value.kind === "parameter") return bind(value, target, out);
+  if (value.kind === "late") {
+    out.values.push(value);
+    out.text += target.dialect.placeholder(out.values.length, "json");
+    return;
+  }
   if (value.kind === "fragment") return write(value, target, out);
   const resolved = value.resolve(target);
   if (isList(resolved)) throw new TypeError("Cannot nest a statement of several parts in a fragment");

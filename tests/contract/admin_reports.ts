@@ -163,11 +163,11 @@ function pings(context: Context): void {
 }
 
 /** Something that changes when and only when anything is written, by a way of its own. */
-async function openWitness(
+function openWitness(
   context: Context,
   place: Place,
   store: Store,
-): Promise<{ look(): Promise<unknown>; close(): Promise<void> }> {
+): { look(): Promise<unknown>; close(): Promise<void> } {
   if (context.dialect === "postgres") {
     const sql = postgres(place.dsn, { max: 1, onnotice() {}, fetch_types: false });
     // Where a row lies and who wrote or locked it changes with every write, even with one of the same values.
@@ -216,7 +216,7 @@ function reads(context: Context): void {
         () => admin.install(),
         () => store.ping(),
       ];
-      const witness = await openWitness(context, place, store);
+      const witness = openWitness(context, place, store);
       try {
         const before = await witness.look();
         for (const call of calls) {

@@ -101,7 +101,7 @@ async function play(
 }
 
 /** Postgres: one database for a test file, a schema for each test. `start` gives the server's DSN. */
-export function postgresContext(name = "Postgres", start?: () => Promise<string>): Context {
+export function postgresContext(start?: () => Promise<string>, name = "Postgres"): Context {
   let opening: Promise<TestDatabase> | undefined;
   const open = (): Promise<TestDatabase> => opening ??= (start?.() ?? Promise.resolve(undefined)).then(freshPostgres);
   after(async () => await (await opening)?.close());

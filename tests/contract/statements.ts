@@ -212,7 +212,7 @@ function operators(context: Context): void {
         [() => admin.archive.list(), "listArchived"],
         [() => admin.archive.count(), "countArchived"],
         [() => admin.archive.replay(ids[0] as number), "replayArchived"],
-        [() => admin.archive.purge(), "purgeArchived"],
+        [() => admin.archive.purge({ queue: "tasks" }), "purgeArchived"],
         [() => admin.metrics(), "reportMetrics"],
         [() => admin.metrics("tasks"), "reportMetrics"],
         [() => admin.workers.list(), "listHolders"],

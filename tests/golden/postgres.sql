@@ -24,7 +24,7 @@
 /* pgqrs:countArchived */ select count(*) from "public"."pgqrs_archive" where true;
 
 -- countArchived 2
-/* pgqrs:countArchived */ select count(*) from "public"."pgqrs_archive" where outcome = 'failed' and queue_id = (select q.id from "public"."pgqrs_queues" q where q.name = $1::text) and reason = $2::text and type = $3::text and key = $4::text and archived_by = $5::text and archived_at < to_timestamp(($6::text::numeric / 1000)::float8) and archived_at >= to_timestamp(($7::text::numeric / 1000)::float8) and archived_at < (
+/* pgqrs:countArchived */ select count(*) from "public"."pgqrs_archive" where outcome = 'failed' and queue_id = (select q.id from "public"."pgqrs_queues" q where q.name = $1::text) and reason = $2::text and type = $3::text and key = $4::text and archived_by = $5::text and archived_at < date_trunc('milliseconds', to_timestamp(($6::text::numeric / 1000)::float8) + interval '500 microseconds') and archived_at >= date_trunc('milliseconds', to_timestamp(($7::text::numeric / 1000)::float8) + interval '500 microseconds') and archived_at < (
   select date_trunc('milliseconds', statement_timestamp()) - q.retention_ms * interval '1 millisecond' from "public"."pgqrs_queues" q where q.id = queue_id
 );
 -- values: "queue it's \"$1\" ?1", "it's \"$1\" ?1", "it's \"$1\" ?1", "it's \"$1\" ?1", "it's \"$1\" ?1", "1900000000000", "1800000000123"
@@ -88,37 +88,32 @@ delete from "public"."pgqrs_messages" where id = any (array(select id from held)
 -- values: "{1,2}"
 
 -- deleteQueue 1
-/* pgqrs:deleteQueue */ select pg_advisory_xact_lock(hashtextextended('pgqrs:queue:' || $1::text, 0));
+/* pgqrs:deleteQueue */ select 1 where set_config('lock_timeout', '200ms', true) is null;
+/* pgqrs:deleteQueue */ select 1 where pg_advisory_xact_lock(hashtextextended('pgqrs:queue:' || $1::text, 0))::text is null;
 -- values: "queue it's \"$1\" ?1"
-/* pgqrs:deleteQueue */ with target as materialized (
-  select id from "public"."pgqrs_queues" where name = $1::text and not exists (select 1 from "public"."pgqrs_messages" m where m.queue_id = (select q.id from "public"."pgqrs_queues" q where q.name = $2::text)) for update
-), held as materialized (
-  select m.id from "public"."pgqrs_messages" m where m.queue_id in (select id from target) order by m.id for update
-), live as (
-  delete from "public"."pgqrs_messages" where id in (select id from held)
-), ended as (
-  delete from "public"."pgqrs_archive" where queue_id in (select id from target)
-), keyed as (
-  delete from "public"."pgqrs_keys" where queue_id in (select id from target)
-)
-delete from "public"."pgqrs_queues" where id in (select id from target) returning id;
+/* pgqrs:deleteQueue */ select 1 where pg_advisory_xact_lock(hashtextextended('pgqrs:replay', 0))::text is null;
+/* pgqrs:deleteQueue */ delete from "public"."pgqrs_keys" where queue_id = (select q.id from "public"."pgqrs_queues" q where q.name = $1::text) and not exists (select 1 from "public"."pgqrs_messages" m where m.queue_id = (select q.id from "public"."pgqrs_queues" q where q.name = $2::text));
+-- values: "queue it's \"$1\" ?1", "queue it's \"$1\" ?1"
+/* pgqrs:deleteQueue */ delete from "public"."pgqrs_archive" where queue_id = (select q.id from "public"."pgqrs_queues" q where q.name = $1::text) and not exists (select 1 from "public"."pgqrs_messages" m where m.queue_id = (select q.id from "public"."pgqrs_queues" q where q.name = $2::text));
+-- values: "queue it's \"$1\" ?1", "queue it's \"$1\" ?1"
+/* pgqrs:deleteQueue */ delete from "public"."pgqrs_queues" where name = $1::text and not exists (select 1 from "public"."pgqrs_messages" m where m.queue_id = (select q.id from "public"."pgqrs_queues" q where q.name = $2::text)) returning id;
 -- values: "queue it's \"$1\" ?1", "queue it's \"$1\" ?1"
 
 -- deleteQueue 2
-/* pgqrs:deleteQueue */ select pg_advisory_xact_lock(hashtextextended('pgqrs:queue:' || $1::text, 0));
+/* pgqrs:deleteQueue */ select 1 where set_config('lock_timeout', '200ms', true) is null;
+/* pgqrs:deleteQueue */ select 1 where pg_advisory_xact_lock(hashtextextended('pgqrs:queue:' || $1::text, 0))::text is null;
 -- values: "queue it's \"$1\" ?1"
-/* pgqrs:deleteQueue */ with target as materialized (
-  select id from "public"."pgqrs_queues" where name = $1::text and true for update
-), held as materialized (
-  select m.id from "public"."pgqrs_messages" m where m.queue_id in (select id from target) order by m.id for update
-), live as (
-  delete from "public"."pgqrs_messages" where id in (select id from held)
-), ended as (
-  delete from "public"."pgqrs_archive" where queue_id in (select id from target)
-), keyed as (
-  delete from "public"."pgqrs_keys" where queue_id in (select id from target)
+/* pgqrs:deleteQueue */ select 1 where pg_advisory_xact_lock(hashtextextended('pgqrs:replay', 0))::text is null;
+/* pgqrs:deleteQueue */ with held as materialized (
+  select id from "public"."pgqrs_messages" where queue_id = (select q.id from "public"."pgqrs_queues" q where q.name = $1::text) order by id for update
 )
-delete from "public"."pgqrs_queues" where id in (select id from target) returning id;
+delete from "public"."pgqrs_messages" where id in (select id from held);
+-- values: "queue it's \"$1\" ?1"
+/* pgqrs:deleteQueue */ delete from "public"."pgqrs_keys" where queue_id = (select q.id from "public"."pgqrs_queues" q where q.name = $1::text) and true;
+-- values: "queue it's \"$1\" ?1"
+/* pgqrs:deleteQueue */ delete from "public"."pgqrs_archive" where queue_id = (select q.id from "public"."pgqrs_queues" q where q.name = $1::text) and true;
+-- values: "queue it's \"$1\" ?1"
+/* pgqrs:deleteQueue */ delete from "public"."pgqrs_queues" where name = $1::text and true returning id;
 -- values: "queue it's \"$1\" ?1"
 
 -- dropObject 1
@@ -230,15 +225,14 @@ order by 1;
 -- values: "queue it's \"$1\" ?1"
 
 -- findRefusal 1
-/* pgqrs:findRefusal */ select i.value ->> 'n', k.message_id, i.value ->> 'conflict' = 'reject'
-from json_each($1::text) i cross join "public"."pgqrs_keys" k on k.queue_id = (select q.id from "public"."pgqrs_queues" q where q.name = $2::text) and k.key = i.value ->> 'key'
-where k.message_id <> 0 and case i.value ->> 'conflict'
-    when 'reject' then 1
-    when 'replace' then k.hash <> i.value ->> 'hash'
-      and not exists (select 1 from "public"."pgqrs_messages" m where m.id = k.message_id and m.state = 'ready')
-    else k.hash <> i.value ->> 'hash'
-  end
-order by i.key limit 1;
+/* pgqrs:findRefusal */ select i.n, k.message_id, case when i.conflict = 'reject' then 1 else 0 end
+from json_to_recordset($1::text::json) as i(n bigint, key text, hash text, conflict text)
+join "public"."pgqrs_keys" k on k.queue_id = (select q.id from "public"."pgqrs_queues" q where q.name = $2::text) and k.key = i.key
+where i.conflict = 'reject' or k.hash <> i.hash and left(k.hash, 3) = left(i.hash, 3) and not (
+  i.conflict = 'replace'
+  and exists (select 1 from "public"."pgqrs_messages" m where m.id = k.message_id and m.state = 'ready')
+)
+order by i.n limit 1;
 -- values: "[{\"key\":\"it's \\\"$1\\\" ?1\",\"hash\":\"ab\",\"conflict\":\"replace\",\"n\":1},{\"n\":2}]", "queue it's \"$1\" ?1"
 
 -- inspectSchema 1
@@ -265,14 +259,14 @@ order by i.key limit 1;
 -- listArchived 1
 /* pgqrs:listArchived */ select id, (select q.name from "public"."pgqrs_queues" q where q.id = queue_id), outcome, priority,
   trunc(extract(epoch from enqueued_at) * 1000)::bigint, trunc(extract(epoch from archived_at) * 1000)::bigint, archived_by, processing_ms, reason,
-  attempts, crashes, max_attempts, key, cast(headers as text), cast(payload as text), cast(error as text), cast(result as text) from "public"."pgqrs_archive" where true
-order by archived_at desc, id desc limit $1::text::bigint offset $2::text::bigint;
--- values: "10", "20"
+  attempts, crashes, max_attempts, key, cast(headers as text), cast(payload as text), cast(error as text), cast(result as text) from "public"."pgqrs_archive" where id in (select p.id from "public"."pgqrs_queues" q cross join lateral (select id from "public"."pgqrs_archive" where queue_id = q.id and true order by archived_at desc, id desc limit $1::text::bigint) p)
+order by archived_at desc, id desc limit $2::text::bigint offset $3::text::bigint;
+-- values: "30", "10", "20"
 
 -- listArchived 2
 /* pgqrs:listArchived */ select id, (select q.name from "public"."pgqrs_queues" q where q.id = queue_id), outcome, priority,
   trunc(extract(epoch from enqueued_at) * 1000)::bigint, trunc(extract(epoch from archived_at) * 1000)::bigint, archived_by, processing_ms, reason,
-  attempts, crashes, max_attempts, key, cast(headers as text), cast(payload as text), cast(error as text), cast(result as text) from "public"."pgqrs_archive" where outcome = 'failed' and queue_id = (select q.id from "public"."pgqrs_queues" q where q.name = $1::text) and reason = $2::text and type = $3::text and key = $4::text and archived_by = $5::text and archived_at < to_timestamp(($6::text::numeric / 1000)::float8) and archived_at >= to_timestamp(($7::text::numeric / 1000)::float8) and (archived_at, id) < (to_timestamp(($8::text::numeric / 1000)::float8), $9::text::bigint)
+  attempts, crashes, max_attempts, key, cast(headers as text), cast(payload as text), cast(error as text), cast(result as text) from "public"."pgqrs_archive" where outcome = 'failed' and queue_id = (select q.id from "public"."pgqrs_queues" q where q.name = $1::text) and reason = $2::text and type = $3::text and key = $4::text and archived_by = $5::text and archived_at < date_trunc('milliseconds', to_timestamp(($6::text::numeric / 1000)::float8) + interval '500 microseconds') and archived_at >= date_trunc('milliseconds', to_timestamp(($7::text::numeric / 1000)::float8) + interval '500 microseconds') and (archived_at, id) < (date_trunc('milliseconds', to_timestamp(($8::text::numeric / 1000)::float8) + interval '500 microseconds'), $9::text::bigint)
 order by archived_at desc, id desc limit $10::text::bigint offset $11::text::bigint;
 -- values: "queue it's \"$1\" ?1", "it's \"$1\" ?1", "it's \"$1\" ?1", "it's \"$1\" ?1", "it's \"$1\" ?1", "1900000000000", "1800000000123", "1900000000000", "7", "10", "0"
 
@@ -321,6 +315,44 @@ order by m.holder, q.name;
 select count(*) from gone;
 -- values: "100"
 
+-- purgeKeys 1
+/* pgqrs:purgeKeys */ with seen as materialized (
+  select queue_id, key, message_id from "public"."pgqrs_keys" where true order by queue_id, key limit $1::text::bigint
+), target as materialized (
+  select k.queue_id, k.key from seen s
+  join "public"."pgqrs_keys" k on k.queue_id = s.queue_id and k.key = s.key and k.message_id = s.message_id
+  where case k.hold
+    when 'started' then not exists (select 1 from "public"."pgqrs_messages" m where m.id = k.message_id)
+    when 'finished' then not exists (select 1 from "public"."pgqrs_messages" m where m.id = k.message_id)
+    when 'time' then k.expires_at <= date_trunc('milliseconds', statement_timestamp())
+    else k.expires_at <= date_trunc('milliseconds', statement_timestamp()) and not exists (select 1 from "public"."pgqrs_messages" m where m.id = k.message_id)
+  end
+  for update of k skip locked
+), gone as (
+  delete from "public"."pgqrs_keys" k using target t where k.queue_id = t.queue_id and k.key = t.key
+)
+select queue_id, key from seen order by queue_id desc, key desc limit 1;
+-- values: "100"
+
+-- purgeKeys 2
+/* pgqrs:purgeKeys */ with seen as materialized (
+  select queue_id, key, message_id from "public"."pgqrs_keys" where queue_id = (select q.id from "public"."pgqrs_queues" q where q.name = $1::text) and (queue_id, key) > ($2::text::bigint, $3::text) order by queue_id, key limit $4::text::bigint
+), target as materialized (
+  select k.queue_id, k.key from seen s
+  join "public"."pgqrs_keys" k on k.queue_id = s.queue_id and k.key = s.key and k.message_id = s.message_id
+  where case k.hold
+    when 'started' then not exists (select 1 from "public"."pgqrs_messages" m where m.id = k.message_id)
+    when 'finished' then not exists (select 1 from "public"."pgqrs_messages" m where m.id = k.message_id)
+    when 'time' then k.expires_at <= date_trunc('milliseconds', statement_timestamp())
+    else k.expires_at <= date_trunc('milliseconds', statement_timestamp()) and not exists (select 1 from "public"."pgqrs_messages" m where m.id = k.message_id)
+  end
+  for update of k skip locked
+), gone as (
+  delete from "public"."pgqrs_keys" k using target t where k.queue_id = t.queue_id and k.key = t.key
+)
+select queue_id, key from seen order by queue_id desc, key desc limit 1;
+-- values: "queue it's \"$1\" ?1", "7", "it's \"$1\" ?1", "100"
+
 -- purgeQueue 1
 /* pgqrs:purgeQueue */ with held as materialized (
   select id from "public"."pgqrs_messages" where queue_id = (select q.id from "public"."pgqrs_queues" q where q.name = $1::text) and state <> 'leased' order by id for update
@@ -351,6 +383,7 @@ update "public"."pgqrs_messages" set state = 'ready', due_at = date_trunc('milli
 -- values: "[{\"id\":7,\"token\":3,\"delay_ms\":5}]", "it's \"$1\" ?1"
 
 -- replayArchived 1
+/* pgqrs:replayArchived */ select 1 where pg_advisory_xact_lock_shared(hashtextextended('pgqrs:replay', 0))::text is null;
 /* pgqrs:replayArchived */ with target as materialized (select id from "public"."pgqrs_archive" where true and id = any($1::text::bigint[]) order by archived_at, id limit $2::text::bigint for update), gone as (
   delete from "public"."pgqrs_archive" where id = any (array(select id from target)) returning *
 )
@@ -358,6 +391,7 @@ insert into "public"."pgqrs_messages" (id, queue_id, state, priority, due_at, en
 -- values: "{1,2}", "2"
 
 -- replayArchived 2
+/* pgqrs:replayArchived */ select 1 where pg_advisory_xact_lock_shared(hashtextextended('pgqrs:replay', 0))::text is null;
 /* pgqrs:replayArchived */ with target as materialized (select id from "public"."pgqrs_archive" where outcome = 'failed' and queue_id = (select q.id from "public"."pgqrs_queues" q where q.name = $1::text) order by archived_at, id limit $2::text::bigint for update), gone as (
   delete from "public"."pgqrs_archive" where id = any (array(select id from target)) returning *
 )
@@ -396,7 +430,9 @@ order by q.name;
 
 -- updateMessage 1
 /* pgqrs:updateMessage */ update "public"."pgqrs_messages"
-set state = 'ready', due_at = case when state = 'leased' then date_trunc('milliseconds', statement_timestamp()) else due_at end, priority = coalesce($1::text::bigint, priority), token = token + 1,
+set state = 'ready', due_at = case when state = 'leased' then date_trunc('milliseconds', statement_timestamp()) else due_at end, priority = coalesce($1::text::bigint, priority),
+  -- Only a lease that is taken away is a delivery that has ended.
+  token = token + case when state = 'leased' then 1 else 0 end,
   holder = null, leased_at = null, lease_until = null
 where id = $2::text::bigint
 returning id, (select q.name from "public"."pgqrs_queues" q where q.id = queue_id),
@@ -407,7 +443,9 @@ returning id, (select q.name from "public"."pgqrs_queues" q where q.id = queue_i
 
 -- updateMessage 2
 /* pgqrs:updateMessage */ update "public"."pgqrs_messages"
-set state = 'ready', due_at = date_trunc('milliseconds', statement_timestamp()) + $1::text::bigint * interval '1 millisecond', priority = coalesce($2::text::bigint, priority), token = token + 1,
+set state = 'ready', due_at = date_trunc('milliseconds', statement_timestamp()) + $1::text::bigint * interval '1 millisecond', priority = coalesce($2::text::bigint, priority),
+  -- Only a lease that is taken away is a delivery that has ended.
+  token = token + case when state = 'leased' then 1 else 0 end,
   holder = null, leased_at = null, lease_until = null
 where id = $3::text::bigint
 returning id, (select q.name from "public"."pgqrs_queues" q where q.id = queue_id),
@@ -418,7 +456,9 @@ returning id, (select q.name from "public"."pgqrs_queues" q where q.id = queue_i
 
 -- updateMessage 3
 /* pgqrs:updateMessage */ update "public"."pgqrs_messages"
-set state = 'ready', due_at = to_timestamp(($1::text::numeric / 1000)::float8), priority = coalesce($2::text::bigint, priority), token = token + 1,
+set state = 'ready', due_at = date_trunc('milliseconds', to_timestamp(($1::text::numeric / 1000)::float8) + interval '500 microseconds'), priority = coalesce($2::text::bigint, priority),
+  -- Only a lease that is taken away is a delivery that has ended.
+  token = token + case when state = 'leased' then 1 else 0 end,
   holder = null, leased_at = null, lease_until = null
 where id = $3::text::bigint
 returning id, (select q.name from "public"."pgqrs_queues" q where q.id = queue_id),
@@ -565,6 +605,7 @@ set enable_seqscan = off
 set enable_bitmapscan = off
 set enable_sort = off
 set jit = off
+set datestyle = 'ISO, YMD'
 as $pgqrs$
 declare
   v_begin timestamptz := clock_timestamp();
@@ -578,11 +619,12 @@ declare
   v_expired bigint[];
   v_ids bigint[];
   v_lanes timestamptz[];
+  v_row record;
   v_is_read boolean;
   v_took interval;
 begin
   select q.id, coalesce(p_lease_ms, q.lease_ms, p_default_lease_ms) * interval '1 millisecond', q.paused_at is not null,
-    'pgqrs.claim_' || q.tableoid::text || '_' || q.id
+    'pgqrs.claim_' || q.tableoid || '_' || q.id
   into v_queue, v_lease, v_is_paused, v_hint_name
   from "public"."pgqrs_queues" q
   where q.name = p_queue;
@@ -625,13 +667,11 @@ begin
   -- Ten lanes, the highest priority first. Each is a range of one index, read lazily: a lane is opened only when those
   -- before it did not yield enough, and messages that are not yet due lie behind the end of its range.
   loop
-    select coalesce(array_agg(r.id), '{}'), array[min(r.due_at) filter (where r.priority = 0), min(r.due_at) filter (where r.priority = 1), min(r.due_at) filter (where r.priority = 2), min(r.due_at) filter (where r.priority = 3), min(r.due_at) filter (where r.priority = 4), min(r.due_at) filter (where r.priority = 5), min(r.due_at) filter (where r.priority = 6), min(r.due_at) filter (where r.priority = 7), min(r.due_at) filter (where r.priority = 8), min(r.due_at) filter (where r.priority = 9)]
-    into v_ids, v_lanes
-    from (
-      select ready.id, ready.due_at, lane.priority
+    v_ids := array(
+      select ready.id
       from generate_series(9, 0, -1) as lane(priority)
       cross join lateral (
-        select c.id, c.due_at from "public"."pgqrs_messages" c
+        select c.id from "public"."pgqrs_messages" c
         where c.queue_id = v_queue and c.state = 'ready' and c.priority = lane.priority::smallint
           and c.due_at >= coalesce(v_hint[lane.priority + 1], '-infinity')
           and c.due_at <= v_now and (p_type is null or c.type = p_type)
@@ -640,7 +680,7 @@ begin
         for update skip locked
       ) ready
       limit p_limit
-    ) r;
+    );
     exit when v_hint is null or cardinality(v_ids) >= p_limit;
     v_hint := null;
   end loop;
@@ -649,6 +689,10 @@ begin
   if p_now is null and p_type is null and cardinality(v_ids) > 0
     and v_took > interval '2 milliseconds' + cardinality(v_ids) * interval '20 microseconds'
   then
+    v_lanes := array_fill(null::timestamptz, array[10]);
+    for v_row in select m.priority + 1 as lane, m.due_at from "public"."pgqrs_messages" m where m.id = any (v_ids) loop
+      v_lanes[v_row.lane] := least(v_lanes[v_row.lane], v_row.due_at);
+    end loop;
     -- A lane without a message was read to its end, if one below it was opened or there were not enough messages.
     v_is_read := cardinality(v_ids) < p_limit;
     for lane in 1..10 loop
@@ -844,7 +888,7 @@ begin
         queue_id, state, priority, due_at, enqueued_at, max_attempts, max_crashes, type, headers, payload
       )
       select v_queue.id, 'ready', coalesce(o.priority, 0),
-        coalesce(to_timestamp(o.at_ms / 1000.0), v_now + coalesce(o.delay_ms, 0) * interval '1 millisecond'), v_now,
+        coalesce(date_trunc('milliseconds', to_timestamp(o.at_ms / 1000.0) + interval '500 microseconds'), v_now + coalesce(o.delay_ms, 0) * interval '1 millisecond'), v_now,
         coalesce(o.max_attempts, v_queue.max_attempts), v_queue.max_crashes, o.headers ->> 'type', o.headers, item.value
       from json_to_record(p_options) as o(delay_ms bigint, at_ms numeric, priority int, max_attempts int, headers json)
       cross join json_array_elements(p_payloads) item
@@ -918,7 +962,7 @@ begin
             update "public"."pgqrs_messages" m
             set payload = v_item.payload, headers = v_item.headers, type = v_item.headers ->> 'type',
               priority = coalesce(v_item.priority, 0),
-              due_at = coalesce(to_timestamp(v_item.at_ms / 1000.0),
+              due_at = coalesce(date_trunc('milliseconds', to_timestamp(v_item.at_ms / 1000.0) + interval '500 microseconds'),
                 v_now + coalesce(v_item.delay_ms, 0) * interval '1 millisecond'),
               max_attempts = coalesce(v_item.max_attempts, v_queue.max_attempts)
             where m.id = v_id
@@ -943,7 +987,7 @@ begin
       )
       values (
         v_id, v_queue.id, 'ready', coalesce(v_item.priority, 0),
-        coalesce(to_timestamp(v_item.at_ms / 1000.0),
+        coalesce(date_trunc('milliseconds', to_timestamp(v_item.at_ms / 1000.0) + interval '500 microseconds'),
           v_now + coalesce(v_item.delay_ms, 0) * interval '1 millisecond'),
         v_now, coalesce(v_item.max_attempts, v_queue.max_attempts), v_queue.max_crashes,
         v_item.key, v_item.headers ->> 'type', v_item.headers, v_item.payload
@@ -964,16 +1008,33 @@ $pgqrs$;
   queue text, payload json, options json default '{}'
 ) returns bigint
 language plpgsql
+set search_path = pg_catalog, pg_temp
 as $pgqrs$
 declare
   v_unknown text := (
     select string_agg(k, ', ') from json_object_keys(options) k
     where k not in ('delayMs', 'at', 'priority', 'key', 'headers', 'maxAttempts')
   );
+  v_at timestamptz := (options ->> 'at')::timestamptz;
+  v_headers json := options -> 'headers';
+  v_wrong text := case
+    when v_unknown is not null then 'unknown option ' || v_unknown
+    when payload is null then 'the payload is missing'
+    when v_at is not null and options ->> 'delayMs' is not null then 'delayMs and at exclude each other'
+    when (options ->> 'delayMs')::bigint not between 0 and 3155760000000 then 'delayMs is out of range'
+    when not isfinite(v_at) or v_at < '1970-01-01Z' or v_at >= '10000-01-01Z' then 'at is not between 1970 and 9999'
+    when (options ->> 'priority')::int not between 0 and 9 then 'priority is not between 0 and 9'
+    when (options ->> 'maxAttempts')::int not between 1 and 10000 then 'maxAttempts is not between 1 and 10000'
+    when octet_length(options ->> 'key') not between 1 and 255 then 'key does not have 1 to 255 bytes'
+    when case json_typeof(v_headers)
+      when 'object' then exists (select 1 from json_each(v_headers) h where json_typeof(h.value) <> 'string')
+      else v_headers is not null
+    end then 'headers is not an object of strings'
+  end;
   v_answer json;
 begin
-  if v_unknown is not null then
-    raise exception 'pgqrs_enqueue: unknown option %', v_unknown using errcode = '22023';
+  if v_wrong is not null then
+    raise exception 'pgqrs_enqueue: %', v_wrong using errcode = '22023';
   end if;
   select a into v_answer
   from "public"."pgqrs_enqueue_many"(
@@ -981,10 +1042,10 @@ begin
     json_build_array(payload),
     json_build_array(json_build_object(
       'delay_ms', (options ->> 'delayMs')::bigint,
-      'at_ms', extract(epoch from (options ->> 'at')::timestamptz) * 1000,
+      'at_ms', trunc(extract(epoch from v_at) * 1000),
       'priority', (options ->> 'priority')::int,
       'max_attempts', (options ->> 'maxAttempts')::int,
-      'headers', options -> 'headers',
+      'headers', v_headers,
       'key', options ->> 'key',
       'hash', 'pg:' || encode(sha256(convert_to(payload::jsonb::text, 'UTF8')), 'hex'),
       'conflict', 'existing',

@@ -248,11 +248,11 @@ returning id;
 -- values: "queue it's \"$1\" ?1", "queue it's \"$1\" ?1"
 
 -- deleteQueue 2
+/* pgqrs:deleteQueue */ delete from "pgqrs_messages" where queue_id = (select q.id from "pgqrs_queues" q where q.name = ?1);
+-- values: "queue it's \"$1\" ?1"
 /* pgqrs:deleteQueue */ delete from "pgqrs_keys" where queue_id = (select q.id from "pgqrs_queues" q where q.name = ?1) and true;
 -- values: "queue it's \"$1\" ?1"
 /* pgqrs:deleteQueue */ delete from "pgqrs_archive" where queue_id = (select q.id from "pgqrs_queues" q where q.name = ?1) and true;
--- values: "queue it's \"$1\" ?1"
-/* pgqrs:deleteQueue */ delete from "pgqrs_messages" where queue_id = (select q.id from "pgqrs_queues" q where q.name = ?1);
 -- values: "queue it's \"$1\" ?1"
 /* pgqrs:deleteQueue */ delete from "pgqrs_queues" where name = ?1 and true returning id;
 -- values: "queue it's \"$1\" ?1"
@@ -307,35 +307,35 @@ where (queue_id, key) in (select q.id, i.value ->> 'key' from json_each(?1) i cr
   end;
 -- values: "[{\"key\":\"it's \\\"$1\\\" ?1\",\"hash\":\"ab\",\"conflict\":\"replace\",\"hold\":\"time\",\"hold_ms\":1000,\"payload\":\"1\",\"n\":1},{\"delay_ms\":5,\"priority\":9,\"max_attempts\":2,\"headers\":\"{\\\"type\\\":\\\"mail\\\"}\",\"payload\":\"\\\"two\\\"\",\"n\":2}]", "queue it's \"$1\" ?1"
 /* pgqrs:enqueueMessages */ insert into "pgqrs_keys" (queue_id, key, message_id, hash, hold, expires_at)
-select q.id, i.value ->> 'key', (select coalesce(max(s.seq), 0) from sqlite_sequence s where s.name = 'pgqrs_messages') + 1 + (i.value ->> 'n') - (select min(value ->> 'n') from json_each(?1)), i.value ->> 'hash', i.value ->> 'hold', cast(round(unixepoch('subsec') * 1000) as integer) + (i.value ->> 'hold_ms')
+select q.id, i.value ->> 'key', (select coalesce(max(s.seq), 0) from sqlite_sequence s where s.name = 'pgqrs_messages') + (i.value ->> 'n') - ?1, i.value ->> 'hash', i.value ->> 'hold', cast(round(unixepoch('subsec') * 1000) as integer) + (i.value ->> 'hold_ms')
 from json_each(?2) i cross join "pgqrs_queues" q on q.name = ?3
 where i.value ->> 'key' is not null
 on conflict do nothing;
--- values: "[{\"key\":\"it's \\\"$1\\\" ?1\",\"hash\":\"ab\",\"conflict\":\"replace\",\"hold\":\"time\",\"hold_ms\":1000,\"payload\":\"1\",\"n\":1},{\"delay_ms\":5,\"priority\":9,\"max_attempts\":2,\"headers\":\"{\\\"type\\\":\\\"mail\\\"}\",\"payload\":\"\\\"two\\\"\",\"n\":2}]", "[{\"key\":\"it's \\\"$1\\\" ?1\",\"hash\":\"ab\",\"conflict\":\"replace\",\"hold\":\"time\",\"hold_ms\":1000,\"payload\":\"1\",\"n\":1},{\"delay_ms\":5,\"priority\":9,\"max_attempts\":2,\"headers\":\"{\\\"type\\\":\\\"mail\\\"}\",\"payload\":\"\\\"two\\\"\",\"n\":2}]", "queue it's \"$1\" ?1"
+-- values: 0, "[{\"key\":\"it's \\\"$1\\\" ?1\",\"hash\":\"ab\",\"conflict\":\"replace\",\"hold\":\"time\",\"hold_ms\":1000,\"payload\":\"1\",\"n\":1},{\"delay_ms\":5,\"priority\":9,\"max_attempts\":2,\"headers\":\"{\\\"type\\\":\\\"mail\\\"}\",\"payload\":\"\\\"two\\\"\",\"n\":2}]", "queue it's \"$1\" ?1"
 /* pgqrs:enqueueMessages */ insert into "pgqrs_keys" (queue_id, key, message_id, hash, hold)
 select q.id, i.value ->> 'key', null, '', 'default'
 from json_each(?1) i cross join "pgqrs_queues" q on q.name = ?2 cross join "pgqrs_keys" k on k.queue_id = q.id and k.key = i.value ->> 'key'
-where k.message_id <> (select coalesce(max(s.seq), 0) from sqlite_sequence s where s.name = 'pgqrs_messages') + 1 + (i.value ->> 'n') - (select min(value ->> 'n') from json_each(?3)) and case i.value ->> 'conflict'
+where k.message_id <> (select coalesce(max(s.seq), 0) from sqlite_sequence s where s.name = 'pgqrs_messages') + (i.value ->> 'n') - ?3 and case i.value ->> 'conflict'
     when 'reject' then 1
     when 'replace' then k.hash <> i.value ->> 'hash'
       and not exists (select 1 from "pgqrs_messages" m where m.id = k.message_id and m.state = 'ready')
     else k.hash <> i.value ->> 'hash'
   end;
--- values: "[{\"key\":\"it's \\\"$1\\\" ?1\",\"hash\":\"ab\",\"conflict\":\"replace\",\"hold\":\"time\",\"hold_ms\":1000,\"payload\":\"1\",\"n\":1},{\"delay_ms\":5,\"priority\":9,\"max_attempts\":2,\"headers\":\"{\\\"type\\\":\\\"mail\\\"}\",\"payload\":\"\\\"two\\\"\",\"n\":2}]", "queue it's \"$1\" ?1", "[{\"key\":\"it's \\\"$1\\\" ?1\",\"hash\":\"ab\",\"conflict\":\"replace\",\"hold\":\"time\",\"hold_ms\":1000,\"payload\":\"1\",\"n\":1},{\"delay_ms\":5,\"priority\":9,\"max_attempts\":2,\"headers\":\"{\\\"type\\\":\\\"mail\\\"}\",\"payload\":\"\\\"two\\\"\",\"n\":2}]"
+-- values: "[{\"key\":\"it's \\\"$1\\\" ?1\",\"hash\":\"ab\",\"conflict\":\"replace\",\"hold\":\"time\",\"hold_ms\":1000,\"payload\":\"1\",\"n\":1},{\"delay_ms\":5,\"priority\":9,\"max_attempts\":2,\"headers\":\"{\\\"type\\\":\\\"mail\\\"}\",\"payload\":\"\\\"two\\\"\",\"n\":2}]", "queue it's \"$1\" ?1", 0
 /* pgqrs:enqueueMessages */ insert into "pgqrs_messages" (
   id, queue_id, state, priority, due_at, enqueued_at, max_attempts, max_crashes, key, type, headers, payload
 )
-select (select coalesce(max(s.seq), 0) from sqlite_sequence s where s.name = 'pgqrs_messages') + 1 + (i.value ->> 'n') - (select min(value ->> 'n') from json_each(?1)), q.id, 'ready', coalesce(i.value ->> 'priority', 0), coalesce(i.value ->> 'at_ms', cast(round(unixepoch('subsec') * 1000) as integer) + coalesce(i.value ->> 'delay_ms', 0)), cast(round(unixepoch('subsec') * 1000) as integer),
+select (select coalesce(max(s.seq), 0) from sqlite_sequence s where s.name = 'pgqrs_messages') + (i.value ->> 'n') - ?1, q.id, 'ready', coalesce(i.value ->> 'priority', 0), coalesce(i.value ->> 'at_ms', cast(round(unixepoch('subsec') * 1000) as integer) + coalesce(i.value ->> 'delay_ms', 0)), cast(round(unixepoch('subsec') * 1000) as integer),
   coalesce(i.value ->> 'max_attempts', q.max_attempts), q.max_crashes,
   i.value ->> 'key', (i.value ->> 'headers') ->> 'type', i.value ->> 'headers', i.value ->> 'payload'
 from json_each(?2) i cross join "pgqrs_queues" q on q.name = ?3
 where i.value ->> 'key' is null
-  or exists (select 1 from "pgqrs_keys" k where k.queue_id = q.id and k.key = i.value ->> 'key' and k.message_id = (select coalesce(max(s.seq), 0) from sqlite_sequence s where s.name = 'pgqrs_messages') + 1 + (i.value ->> 'n') - (select min(value ->> 'n') from json_each(?4)))
+  or exists (select 1 from "pgqrs_keys" k where k.queue_id = q.id and k.key = i.value ->> 'key' and k.message_id = (select coalesce(max(s.seq), 0) from sqlite_sequence s where s.name = 'pgqrs_messages') + (i.value ->> 'n') - ?4)
 order by i.key
 returning json_object(
   'id', id, 'at', enqueued_at, 'max_attempts', max_attempts, 'n', case when key is not null then 0 end
 );
--- values: "[{\"key\":\"it's \\\"$1\\\" ?1\",\"hash\":\"ab\",\"conflict\":\"replace\",\"hold\":\"time\",\"hold_ms\":1000,\"payload\":\"1\",\"n\":1},{\"delay_ms\":5,\"priority\":9,\"max_attempts\":2,\"headers\":\"{\\\"type\\\":\\\"mail\\\"}\",\"payload\":\"\\\"two\\\"\",\"n\":2}]", "[{\"key\":\"it's \\\"$1\\\" ?1\",\"hash\":\"ab\",\"conflict\":\"replace\",\"hold\":\"time\",\"hold_ms\":1000,\"payload\":\"1\",\"n\":1},{\"delay_ms\":5,\"priority\":9,\"max_attempts\":2,\"headers\":\"{\\\"type\\\":\\\"mail\\\"}\",\"payload\":\"\\\"two\\\"\",\"n\":2}]", "queue it's \"$1\" ?1", "[{\"key\":\"it's \\\"$1\\\" ?1\",\"hash\":\"ab\",\"conflict\":\"replace\",\"hold\":\"time\",\"hold_ms\":1000,\"payload\":\"1\",\"n\":1},{\"delay_ms\":5,\"priority\":9,\"max_attempts\":2,\"headers\":\"{\\\"type\\\":\\\"mail\\\"}\",\"payload\":\"\\\"two\\\"\",\"n\":2}]"
+-- values: 0, "[{\"key\":\"it's \\\"$1\\\" ?1\",\"hash\":\"ab\",\"conflict\":\"replace\",\"hold\":\"time\",\"hold_ms\":1000,\"payload\":\"1\",\"n\":1},{\"delay_ms\":5,\"priority\":9,\"max_attempts\":2,\"headers\":\"{\\\"type\\\":\\\"mail\\\"}\",\"payload\":\"\\\"two\\\"\",\"n\":2}]", "queue it's \"$1\" ?1", 0
 /* pgqrs:enqueueMessages */ with i as materialized (
   select i.value, q.id as queue_id, q.max_attempts, k.key, k.message_id
   from json_each(?1) i cross join "pgqrs_queues" q on q.name = ?2 cross join "pgqrs_keys" k on k.queue_id = q.id and k.key = i.value ->> 'key'
@@ -452,9 +452,9 @@ order by i.key limit 1;
 -- listArchived 1
 /* pgqrs:listArchived */ select id, (select q.name from "pgqrs_queues" q where q.id = queue_id), outcome, priority,
   enqueued_at, archived_at, archived_by, processing_ms, reason,
-  attempts, crashes, max_attempts, key, cast(headers as text), cast(payload as text), cast(error as text), cast(result as text) from "pgqrs_archive" where true
-order by archived_at desc, id desc limit ?1 offset ?2;
--- values: 10, 20
+  attempts, crashes, max_attempts, key, cast(headers as text), cast(payload as text), cast(error as text), cast(result as text) from "pgqrs_archive" where id in (select a.id from "pgqrs_queues" q cross join "pgqrs_archive" a on a.id in (select id from "pgqrs_archive" where queue_id = q.id and true order by archived_at desc, id desc limit ?1))
+order by archived_at desc, id desc limit ?2 offset ?3;
+-- values: 30, 10, 20
 
 -- listArchived 2
 /* pgqrs:listArchived */ select id, (select q.name from "pgqrs_queues" q where q.id = queue_id), outcome, priority,
@@ -505,14 +505,36 @@ order by m.holder, q.name;
 -- values: 100
 /* pgqrs:purgeArchived */ select changes();
 
+-- purgeKeys 1
+/* pgqrs:purgeKeys */ select queue_id, key from (select queue_id, key from "pgqrs_keys" where true order by queue_id, key limit ?1) order by queue_id desc, key desc limit 1;
+-- values: 100
+/* pgqrs:purgeKeys */ delete from "pgqrs_keys" as k where (queue_id, key) in (select queue_id, key from "pgqrs_keys" where true order by queue_id, key limit ?1) and case k.hold
+    when 'started' then not exists (select 1 from "pgqrs_messages" m where m.id = k.message_id)
+    when 'finished' then not exists (select 1 from "pgqrs_messages" m where m.id = k.message_id)
+    when 'time' then k.expires_at <= cast(round(unixepoch('subsec') * 1000) as integer)
+    else k.expires_at <= cast(round(unixepoch('subsec') * 1000) as integer) and not exists (select 1 from "pgqrs_messages" m where m.id = k.message_id)
+  end;
+-- values: 100
+
+-- purgeKeys 2
+/* pgqrs:purgeKeys */ select queue_id, key from (select queue_id, key from "pgqrs_keys" where queue_id = (select q.id from "pgqrs_queues" q where q.name = ?1) and (queue_id, key) > (?2, ?3) order by queue_id, key limit ?4) order by queue_id desc, key desc limit 1;
+-- values: "queue it's \"$1\" ?1", 7, "it's \"$1\" ?1", 100
+/* pgqrs:purgeKeys */ delete from "pgqrs_keys" as k where (queue_id, key) in (select queue_id, key from "pgqrs_keys" where queue_id = (select q.id from "pgqrs_queues" q where q.name = ?1) and (queue_id, key) > (?2, ?3) order by queue_id, key limit ?4) and case k.hold
+    when 'started' then not exists (select 1 from "pgqrs_messages" m where m.id = k.message_id)
+    when 'finished' then not exists (select 1 from "pgqrs_messages" m where m.id = k.message_id)
+    when 'time' then k.expires_at <= cast(round(unixepoch('subsec') * 1000) as integer)
+    else k.expires_at <= cast(round(unixepoch('subsec') * 1000) as integer) and not exists (select 1 from "pgqrs_messages" m where m.id = k.message_id)
+  end;
+-- values: "queue it's \"$1\" ?1", 7, "it's \"$1\" ?1", 100
+
 -- purgeQueue 1
-/* pgqrs:purgeQueue */ delete from "pgqrs_messages" where queue_id = (select q.id from "pgqrs_queues" q where q.name = ?1) and state <> 'leased';
--- values: "queue it's \"$1\" ?1"
+/* pgqrs:purgeQueue */ delete from "pgqrs_messages" where id in (select id from "pgqrs_messages" where queue_id = (select q.id from "pgqrs_queues" q where q.name = ?1) and state = 'ready' limit ?2);
+-- values: "queue it's \"$1\" ?1", 2000
 /* pgqrs:purgeQueue */ select changes();
 
 -- purgeQueue 2
-/* pgqrs:purgeQueue */ delete from "pgqrs_messages" where queue_id = (select q.id from "pgqrs_queues" q where q.name = ?1) and true;
--- values: "queue it's \"$1\" ?1"
+/* pgqrs:purgeQueue */ delete from "pgqrs_messages" where id in (select id from "pgqrs_messages" where queue_id = (select q.id from "pgqrs_queues" q where q.name = ?1) and state = 'ready' union all select id from "pgqrs_messages" where queue_id = (select q.id from "pgqrs_queues" q where q.name = ?2) and state = 'leased' limit ?3);
+-- values: "queue it's \"$1\" ?1", "queue it's \"$1\" ?1", 2000
 /* pgqrs:purgeQueue */ select changes();
 
 -- releaseHeld 1
@@ -576,7 +598,9 @@ order by q.name;
 
 -- updateMessage 1
 /* pgqrs:updateMessage */ update "pgqrs_messages"
-set state = 'ready', due_at = case when state = 'leased' then cast(round(unixepoch('subsec') * 1000) as integer) else due_at end, priority = coalesce(?1, priority), token = token + 1,
+set state = 'ready', due_at = case when state = 'leased' then cast(round(unixepoch('subsec') * 1000) as integer) else due_at end, priority = coalesce(?1, priority),
+  -- Only a lease that is taken away is a delivery that has ended.
+  token = token + case when state = 'leased' then 1 else 0 end,
   holder = null, leased_at = null, lease_until = null
 where id = ?2
 returning id, (select q.name from "pgqrs_queues" q where q.id = queue_id),
@@ -587,7 +611,9 @@ returning id, (select q.name from "pgqrs_queues" q where q.id = queue_id),
 
 -- updateMessage 2
 /* pgqrs:updateMessage */ update "pgqrs_messages"
-set state = 'ready', due_at = cast(round(unixepoch('subsec') * 1000) as integer) + ?1, priority = coalesce(?2, priority), token = token + 1,
+set state = 'ready', due_at = cast(round(unixepoch('subsec') * 1000) as integer) + ?1, priority = coalesce(?2, priority),
+  -- Only a lease that is taken away is a delivery that has ended.
+  token = token + case when state = 'leased' then 1 else 0 end,
   holder = null, leased_at = null, lease_until = null
 where id = ?3
 returning id, (select q.name from "pgqrs_queues" q where q.id = queue_id),
@@ -598,7 +624,9 @@ returning id, (select q.name from "pgqrs_queues" q where q.id = queue_id),
 
 -- updateMessage 3
 /* pgqrs:updateMessage */ update "pgqrs_messages"
-set state = 'ready', due_at = ?1, priority = coalesce(?2, priority), token = token + 1,
+set state = 'ready', due_at = ?1, priority = coalesce(?2, priority),
+  -- Only a lease that is taken away is a delivery that has ended.
+  token = token + case when state = 'leased' then 1 else 0 end,
   holder = null, leased_at = null, lease_until = null
 where id = ?3
 returning id, (select q.name from "pgqrs_queues" q where q.id = queue_id),

@@ -63,6 +63,54 @@ export async function checkPlans(size: number, server?: string): Promise<void> {
   }
 }
 
+/** Delivers many messages while a snapshot keeps what is gone, and resolves to what the best of the next claims reads. */
+export async function claimUnderSnapshot(): Promise<{ readonly buffers: number; readonly dead: number }> {
+  const database = await freshPostgres();
+  const sql = postgres(database.dsn, { max: 1, onnotice() {}, fetch_types: false });
+  const holder = postgres(database.dsn, { max: 1, onnotice() {}, fetch_types: false });
+  let dead = 0;
+  try {
+    await prepare(database.dsn, sql);
+    await fill(sql, 0, 40_000);
+    const session = await openWarm(database.dsn, "auto");
+    let buffers = Number.POSITIVE_INFINITY;
+    await holder.begin("isolation level repeatable read read only", async (held) => {
+      await held`select count(*) from pgqrs_queues`;
+      const gone = "state = 'ready' and due_at <= now() and (priority > 0 or id % 4 > 0)";
+      dead = (await sql.unsafe(`delete from pgqrs_messages where ${gone}`)).count;
+      // The first claim finds out that there is much to pass over; one that follows in time makes use of it.
+      for (let i = 0; i < 20; i++) buffers = Math.min(buffers, (await claim(session)).buffers);
+    });
+    await session.close();
+    return { buffers, dead };
+  } finally {
+    await Promise.all([sql.end({ timeout: 5 }), holder.end({ timeout: 5 })]);
+    await database.close();
+  }
+}
+
+/** Claims with a hint that leads past all messages but one. Resolves to how many come. */
+export async function claimWithHint(count: number): Promise<number> {
+  const database = await freshPostgres();
+  const sql = postgres(database.dsn, { max: 1, onnotice() {}, fetch_types: false });
+  try {
+    await prepare(database.dsn, sql);
+    await fill(sql, 0, count);
+    const lanes = `array_fill((select max(due_at) from pgqrs_messages where due_at < now()), array[10])`;
+    await sql.unsafe(`
+      select set_config('pgqrs.claim_' || tableoid || '_' || id,
+        (${lanes} || array[now(), now() + interval '1 hour'])::text, false)
+      from pgqrs_queues where name = 'tasks'`);
+    const rows = await sql.unsafe(
+      `select * from pgqrs_claim('tasks', ${count + 1}, null, 1000, 'h#00000001', null, null)`,
+    );
+    return rows.length;
+  } finally {
+    await sql.end({ timeout: 5 });
+    await database.close();
+  }
+}
+
 async function prepare(dsn: string, sql: postgres.Sql): Promise<void> {
   await using store = await connect(dsn, { maxConnections: 2 });
   await store.admin.install();

@@ -270,7 +270,10 @@ export class QueueModel {
     else {
       const { delayMs, priority } = command;
       const kept = message.state === "leased" ? this.now : message.dueAt;
-      this.#giveBack(message, delayMs === undefined ? kept : this.now + delayMs);
+      const dueAt = delayMs === undefined ? kept : this.now + delayMs;
+      // Only a lease that is taken away is a delivery that has ended.
+      if (message.state === "leased") this.#giveBack(message, dueAt);
+      else message.dueAt = dueAt;
       message.priority = priority ?? message.priority;
     }
     return true;

@@ -45,19 +45,18 @@ class Storm implements AsyncDisposable {
   readonly #runtimes = availableRuntimes();
   readonly #dsn: string;
   readonly #loops: number;
-  readonly #untilMs: number;
   readonly #processes: TestProcess[] = [];
   readonly #readers: Promise<void>[] = [];
   readonly #nextOf: number[] = [];
+  readonly #ready: Promise<void>[] = [];
   unknown = 0;
   notApplied = 0;
   latestMs = 0;
   unhandled = 0;
 
-  constructor(dsn: string, loops: number, untilMs: number) {
+  constructor(dsn: string, loops: number) {
     this.#dsn = dsn;
     this.#loops = loops;
-    this.#untilMs = untilMs;
     for (let i = 0; i < PRODUCERS + CONSUMERS; i++) this.start(i);
   }
 
@@ -70,10 +69,10 @@ class Storm implements AsyncDisposable {
     const role = index < PRODUCERS ? "producer" : "consumer";
     const runtime = this.#runtimes[index % Math.max(1, this.#runtimes.length)]?.command;
     const from = this.#nextOf[index] ?? 0;
-    const args = [role, this.#dsn, `p${index}`, role === "producer" ? this.#loops : 1, this.#untilMs, from].map(String);
+    const args = [role, this.#dsn, `p${index}`, role === "producer" ? this.#loops : 1, from].map(String);
     const child = startProcess(SCRIPT, { args, ...(runtime && { runtime }) });
     this.#processes[index] = child;
-    this.#readers[index] = this.#read(index, child);
+    this.#ready[index] = new Promise((resolve) => this.#readers[index] = this.#read(index, child, resolve));
   }
 
   /** Kills a process at random; what it was about to do is unknown, and its successor repeats it. */
@@ -87,21 +86,32 @@ class Storm implements AsyncDisposable {
     this.start(index);
   }
 
-  /** Waits until the producers have been acknowledged all that they have sent. */
+  /** Waits until every process works: what a loaded machine needs to start them is no part of the storm. */
+  async begun(): Promise<void> {
+    await Promise.all(this.#ready);
+  }
+
+  /** Lets the producers end, each with the acknowledgement of all that it has sent. */
   async finishProducers(): Promise<void> {
-    for (let i = 0; i < PRODUCERS; i++) await this.#exitOf(i);
+    await this.#finish(0, PRODUCERS);
   }
 
   async finishConsumers(): Promise<void> {
-    for (let i = PRODUCERS; i < PRODUCERS + CONSUMERS; i++) {
-      this.#processes[i]?.kill("SIGTERM");
-      await this.#exitOf(i);
-    }
+    await this.#finish(PRODUCERS, PRODUCERS + CONSUMERS);
     await Promise.all(this.#readers);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
     for (const child of this.#processes) await child[Symbol.asyncDispose]();
+  }
+
+  async #finish(first: number, end: number): Promise<void> {
+    for (let i = first; i < end; i++) {
+      // Before that it would not know the signal.
+      await this.#ready[i];
+      this.#processes[i]?.kill("SIGTERM");
+    }
+    for (let i = first; i < end; i++) await this.#exitOf(i);
   }
 
   async #exitOf(index: number): Promise<void> {
@@ -111,10 +121,11 @@ class Storm implements AsyncDisposable {
     assert(child.stdout.endsWith("done\n"), `process ${index} failed: ${child.stderr}`);
   }
 
-  async #read(index: number, child: TestProcess): Promise<void> {
+  async #read(index: number, child: TestProcess, reportReady: () => void): Promise<void> {
     for await (const line of child.lines) {
       const [word, value = ""] = line.split(" ");
-      if (word === "ack") {
+      if (word === "ready") reportReady();
+      else if (word === "ack") {
         this.acknowledged.add(value);
         this.#nextOf[index] = Number(value.split(".").at(-1)) + 1;
       } else if (word === "unknown") this.unknown++;
@@ -122,6 +133,8 @@ class Storm implements AsyncDisposable {
       else if (word === "late") this.latestMs = Math.max(this.latestMs, Number(value));
       else if (word === "unhandled") this.unhandled++;
     }
+    // One that ended before it began is found by what it has not said.
+    reportReady();
   }
 }
 
@@ -151,8 +164,9 @@ async function rage(
   loops: number,
   strike: (storm: Storm) => Promise<void>,
 ): Promise<StormResult> {
+  await using storm = new Storm(dsn, loops);
+  await storm.begun();
   const untilMs = Date.now() + seconds * 1_000;
-  await using storm = new Storm(dsn, loops, untilMs);
   let crashes = 0;
   for (;;) {
     await new Promise((resolve) => setTimeout(resolve, least + Math.random() * (most - least)));

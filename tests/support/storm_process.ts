@@ -6,7 +6,7 @@
 import process from "node:process";
 import { connect, DatabaseError } from "../../mod.ts";
 
-const [role = "", dsn = "", name = "", loops = "1", untilMs = "0", from = "0"] = process.argv.slice(2);
+const [role = "", dsn = "", name = "", loops = "1", from = "0"] = process.argv.slice(2);
 const TIMEOUT_MS = 4_000;
 const LEASE_MS = 2_000;
 
@@ -34,7 +34,7 @@ async function attempt<T>(call: () => Promise<T>): Promise<T | undefined> {
 
 async function produce(loop: number): Promise<void> {
   const producer = store.producer("storm");
-  for (let i = Number(from); Date.now() < Number(untilMs); i++) {
+  for (let i = Number(from); !isOver; i++) {
     const key = `${name}.${loop}.${i}`;
     while (await attempt(() => producer.enqueue({ key }, { key })) === undefined);
     console.log(`ack ${key}`);

@@ -11,7 +11,8 @@ import { type Fragment, raw, sql, table } from "../sql.ts";
 export function postgresTables(isUnlogged: boolean): Fragment[] {
   const create = raw(isUnlogged ? "create unlogged table" : "create table");
   return [
-    sql`${create} ${table("queues")} (
+    // Always logged, as the table of migrations is: after a crash of the server the schema is there, and only empty.
+    sql`create table ${table("queues")} (
   id bigint generated always as identity primary key,
   name text not null unique,
   created_at timestamptz not null,

@@ -1,6 +1,6 @@
 /** The claim of migration 2. */
 import { bodyQuote, type Fragment, sql, table } from "../sql.ts";
-import { CARRIED, CARRIED_OF_GONE, NOW, PINNED, PROCESSING } from "./0002_pinned.ts";
+import { CARRIED, CARRIED_OF_GONE, PINNED, PROCESSING } from "./0002_pinned.ts";
 
 /**
  * The claim.

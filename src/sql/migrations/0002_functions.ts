@@ -137,6 +137,11 @@ ${bodyQuote}`,
   ];
 }
 
+/** The instant of a number of milliseconds: rounded, because a float of seconds is not exact in distant years. */
+function atMillis(ms: string): Fragment {
+  return raw(`date_trunc('milliseconds', to_timestamp(${ms} / 1000.0) + interval '500 microseconds')`);
+}
+
 function enqueueMany(): Fragment {
   return sql`create or replace function ${table("enqueue_many")}(
   p_queue text, p_payloads json, p_options json, p_now timestamptz
@@ -168,7 +173,7 @@ begin
         queue_id, state, priority, due_at, enqueued_at, max_attempts, max_crashes, type, headers, payload
       )
       select v_queue.id, 'ready', coalesce(o.priority, 0),
-        coalesce(to_timestamp(o.at_ms / 1000.0), v_now + coalesce(o.delay_ms, 0) * interval '1 millisecond'), v_now,
+        coalesce(${atMillis("o.at_ms")}, v_now + coalesce(o.delay_ms, 0) * interval '1 millisecond'), v_now,
         coalesce(o.max_attempts, v_queue.max_attempts), v_queue.max_crashes, o.headers ->> 'type', o.headers, item.value
       from json_to_record(p_options) as o(delay_ms bigint, at_ms numeric, priority int, max_attempts int, headers json)
       cross join json_array_elements(p_payloads) item
@@ -242,7 +247,7 @@ begin
             update ${table("messages")} m
             set payload = v_item.payload, headers = v_item.headers, type = v_item.headers ->> 'type',
               priority = coalesce(v_item.priority, 0),
-              due_at = coalesce(to_timestamp(v_item.at_ms / 1000.0),
+              due_at = coalesce(${atMillis("v_item.at_ms")},
                 v_now + coalesce(v_item.delay_ms, 0) * interval '1 millisecond'),
               max_attempts = coalesce(v_item.max_attempts, v_queue.max_attempts)
             where m.id = v_id
@@ -267,7 +272,7 @@ begin
       )
       values (
         v_id, v_queue.id, 'ready', coalesce(v_item.priority, 0),
-        coalesce(to_timestamp(v_item.at_ms / 1000.0),
+        coalesce(${atMillis("v_item.at_ms")},
           v_now + coalesce(v_item.delay_ms, 0) * interval '1 millisecond'),
         v_now, coalesce(v_item.max_attempts, v_queue.max_attempts), v_queue.max_crashes,
         v_item.key, v_item.headers ->> 'type', v_item.headers, v_item.payload
@@ -290,16 +295,33 @@ function enqueueOne(): Fragment {
   queue text, payload json, options json default '{}'
 ) returns bigint
 language plpgsql
+set search_path = pg_catalog, pg_temp
 as ${bodyQuote}
 declare
   v_unknown text := (
     select string_agg(k, ', ') from json_object_keys(options) k
     where k not in ('delayMs', 'at', 'priority', 'key', 'headers', 'maxAttempts')
   );
+  v_at timestamptz := (options ->> 'at')::timestamptz;
+  v_headers json := options -> 'headers';
+  v_wrong text := case
+    when v_unknown is not null then 'unknown option ' || v_unknown
+    when payload is null then 'the payload is missing'
+    when v_at is not null and options ->> 'delayMs' is not null then 'delayMs and at exclude each other'
+    when (options ->> 'delayMs')::bigint not between 0 and 3155760000000 then 'delayMs is out of range'
+    when not isfinite(v_at) or v_at < '1970-01-01Z' or v_at >= '10000-01-01Z' then 'at is not between 1970 and 9999'
+    when (options ->> 'priority')::int not between 0 and 9 then 'priority is not between 0 and 9'
+    when (options ->> 'maxAttempts')::int not between 1 and 10000 then 'maxAttempts is not between 1 and 10000'
+    when octet_length(options ->> 'key') not between 1 and 255 then 'key does not have 1 to 255 bytes'
+    when case json_typeof(v_headers)
+      when 'object' then exists (select 1 from json_each(v_headers) h where json_typeof(h.value) <> 'string')
+      else v_headers is not null
+    end then 'headers is not an object of strings'
+  end;
   v_answer json;
 begin
-  if v_unknown is not null then
-    raise exception 'pgqrs_enqueue: unknown option %', v_unknown using errcode = '22023';
+  if v_wrong is not null then
+    raise exception 'pgqrs_enqueue: %', v_wrong using errcode = '22023';
   end if;
   select a into v_answer
   from ${table("enqueue_many")}(
@@ -307,10 +329,10 @@ begin
     json_build_array(payload),
     json_build_array(json_build_object(
       'delay_ms', (options ->> 'delayMs')::bigint,
-      'at_ms', extract(epoch from (options ->> 'at')::timestamptz) * 1000,
+      'at_ms', trunc(extract(epoch from v_at) * 1000),
       'priority', (options ->> 'priority')::int,
       'max_attempts', (options ->> 'maxAttempts')::int,
-      'headers', options -> 'headers',
+      'headers', v_headers,
       'key', options ->> 'key',
       'hash', 'pg:' || encode(sha256(convert_to(payload::jsonb::text, 'UTF8')), 'hex'),
       'conflict', 'existing',
