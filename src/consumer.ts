@@ -1,6 +1,6 @@
 /** Takes messages off a queue under a lease, and settles them. */
-import type { CallLimits, Database } from "./database.ts";
-import { DatabaseError, NotFoundError } from "./errors.ts";
+import { type CallLimits, type Database, partlyApplied } from "./database.ts";
+import { NotFoundError } from "./errors.ts";
 import { encodeError, encodeJson } from "./json.ts";
 import { leaseOf, type Message, newHolder, toMessage } from "./message.ts";
 import {
@@ -276,7 +276,7 @@ export class Consumer<T = unknown> {
     return rows.map(decodeLive).sort(inClaimOrder).map((record) => toMessage<T>(record, true));
   }
 
-  /** The pauses that the queue prescribes. A queue that is gone has taken all leases with it: then none will be used. */
+  /** The pauses that the queue prescribes. One that is gone has taken all leases with it, so that any will do. */
   async #backoff(options: SettleOptions): Promise<Required<Backoff>> {
     try {
       return resolveBackoff((await this.#database.queueNamed(this.#queue.name, options)).backoff as never);
@@ -320,18 +320,6 @@ function inStretches(
   const statements: [Statement, ...Statement[]] = [toStatement(items.slice(0, limit))];
   for (let i = limit; i < items.length; i += limit) statements.push(toStatement(items.slice(i, i + limit)));
   return sequence(statements);
-}
-
-/** The error of a list of several holders of which some have been settled: what became of it, only a look can tell. */
-function partlyApplied(error: unknown): unknown {
-  if (!(error instanceof DatabaseError)) return error;
-  const { reason, statement, sqlState } = error;
-  return new DatabaseError(`Only a part of the list was settled: ${error.message}`, {
-    outcome: "unknown",
-    reason,
-    ...(statement !== undefined && { statement }),
-    ...(sqlState !== undefined && { sqlState }),
-  });
 }
 
 /** What one statement settles: the messages of one holder, each id once. */

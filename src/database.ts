@@ -150,10 +150,28 @@ export function unknownQueue(name: string): NotFoundError {
   );
 }
 
+/** The error of a call of several statements of which some have been applied: how far it came, only a look can tell. */
+export function partlyApplied(error: unknown): unknown {
+  if (!(error instanceof DatabaseError)) return error;
+  const { reason, statement, sqlState } = error;
+  return new DatabaseError(`Only a part was applied before it failed: ${reason} during ${statement ?? "a statement"}`, {
+    outcome: "unknown",
+    reason,
+    ...(statement !== undefined && { statement }),
+    ...(sqlState !== undefined && { sqlState }),
+  });
+}
+
 function callOptions(limits: QueryLimits, timeoutMs: number): CallOptions {
   checkLimits(limits);
   limits.signal?.throwIfAborted();
   const { signal, isLong, deadline = performance.now() + (limits.timeoutMs ?? timeoutMs) } = limits;
+  if (performance.now() > deadline) {
+    throw new DatabaseError("Call took too long before its next statement was sent; that was not applied", {
+      outcome: "not_applied",
+      reason: "timeout",
+    });
+  }
   return { signal, isLong, deadline };
 }
 

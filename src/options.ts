@@ -45,7 +45,7 @@ export function checkLimits({ signal, timeoutMs }: { readonly signal?: unknown; 
   }
 }
 
-/** Checks the texts of a filter, where anything but text could be taken for a part of the statement. @throws {TypeError | RangeError} */
+/** Checks the texts of a filter: nothing else may get as far as a statement. @throws {TypeError | RangeError} */
 export function checkTexts(texts: Readonly<Record<string, unknown>>): void {
   for (const [name, text] of Object.entries(texts)) if (text !== undefined) checkName(name, text, 16_384);
 }

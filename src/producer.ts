@@ -22,8 +22,8 @@ export interface Key {
   readonly value: string;
   /**
    * What happens when the key is taken. `"existing"`: the message that has it is returned. `"reject"`: a `StateError`.
-   * `"replace"`: as long as nobody has that message leased and it has not ended, it gets the new payload and options and
-   * keeps its id.
+   * `"replace"`: as long as nobody has that message leased and it has not ended, it gets the new
+   * payload and options and keeps its id.
    *
    * @default "existing"
    */

@@ -76,7 +76,6 @@ const LEASE_CHANGES = [
   ["leased", "operator's update"],
   ["leased", "operator's release"],
   ["expired", "expired sweep"],
-  ["failed", "replay"],
 ] as const;
 
 const NOTHING = "[]";
@@ -315,10 +314,12 @@ async function execute(sql: postgres.Sql, operation: string, now: number): Promi
 }
 
 async function run(sql: postgres.Sql, statement: Statement, now = EPOCH): Promise<string> {
-  const [part] = render(statement, { dialect, schema: "public", clock: () => now }).parts;
-  if (part === undefined) throw new Error("the statement is empty");
+  const { parts } = render(statement, { dialect, schema: "public", clock: () => now });
   try {
-    return comparable(JSON.stringify(await sql.unsafe(part.text, part.values as string[]).values()));
+    const rows: unknown[] = [];
+    // One after the other: what comes before the last part is a lock against those who delete queues.
+    for (const part of parts) rows.push(...await sql.unsafe(part.text, part.values as string[]).values());
+    return comparable(JSON.stringify(rows));
   } catch (error) {
     return `failed: ${(error as postgres.PostgresError).code}`;
   }

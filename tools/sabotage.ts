@@ -138,7 +138,7 @@ export const FAULTS: readonly Fault[] = [
   {
     name: "SQLite takes turns with microtasks",
     file: "src/drivers/sqlite.ts",
-    find: "await new Promise<void>((resolve) => nextMacrotask(resolve));",
+    find: "await new Promise<void>((resolve) => this.#nextMacrotask(resolve));",
     replace: "await Promise.resolve();",
     test: ["tests/hazard_sqlite_test.ts", undefined, "a loop of awaited calls lets timers run"],
   },

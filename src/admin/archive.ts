@@ -1,5 +1,5 @@
 /** Messages that have ended, and among them the dead letters. */
-import type { CallLimits, Database } from "../database.ts";
+import { type CallLimits, type Database, partlyApplied } from "../database.ts";
 import { type ArchivedMessage, toArchivedMessage } from "../message.ts";
 import { checkBoolean, checkInteger, checkOptions, checkTexts, idOf, instantOf, LIMITS } from "../options.ts";
 import {
@@ -106,26 +106,30 @@ export class ArchiveAdmin {
     const { expired = false } = options;
     checkBoolean("expired", expired);
     const filter = { ...archiveFilter(options), isExpired: expired };
-    const limits = limitsOf(options);
+    const limits = this.#database.startCall(limitsOf(options));
     // Queue by queue: the index that tells what ended first begins with the queue.
     const queues = filter.queue === undefined ? await this.#queueNames(limits) : [filter.queue];
     let count = 0;
-    for (const queue of queues) count += await this.#purgeQueue({ ...filter, queue }, limits);
-    if (expired) await this.#purgeKeys(filter.queue, limits);
-    return count;
+    try {
+      for (const queue of queues) {
+        for await (const purged of this.#purgeQueue({ ...filter, queue }, limits)) count += purged;
+      }
+      if (expired) await this.#purgeKeys(filter.queue, limits);
+      return count;
+    } catch (error) {
+      throw count === 0 ? error : partlyApplied(error);
+    }
   }
 
   async #queueNames(limits: CallLimits): Promise<string[]> {
     return (await this.#database.query(listQueues(), limits)).map((row) => decodeQueue(row).name);
   }
 
-  async #purgeQueue(filter: ArchiveFilter, limits: CallLimits): Promise<number> {
-    let count = 0;
-    for (;;) {
+  async *#purgeQueue(filter: ArchiveFilter, limits: CallLimits): AsyncGenerator<number> {
+    for (let purged = BATCH; purged === BATCH;) {
       const [row] = await this.#database.query(purgeArchived(filter, BATCH), limits);
-      const purged = Number(row?.[0] ?? 0);
-      count += purged;
-      if (purged < BATCH) return count;
+      purged = Number(row?.[0] ?? 0);
+      yield purged;
     }
   }
 
@@ -176,18 +180,21 @@ export class DeadAdmin {
    */
   async replay(which: DeadQuery | number | readonly number[], limits: CallLimits = {}): Promise<number[]> {
     checkOptions("dead.replay", limits, LIMITS);
-    const rest = { ...limits };
+    const call = this.#database.startCall(limits);
     if (typeof which === "number" || Array.isArray(which)) {
       const ids = [which].flat().map(idOf);
-      return ids.length === 0 ? [] : await this.#replay({ ids }, ids.length, rest);
+      return ids.length === 0 ? [] : await this.#replay({ ids }, ids.length, call);
     }
     checkOptions("dead.replay", which, DEAD_QUERY);
     const filter = archiveFilter(which as DeadQuery);
     // What failed after this call began is not for it: otherwise a message that fails at once would go in circles.
-    const count = await this.count({ ...(which as DeadQuery), ...rest });
+    const [row] = await this.#database.query(countArchived({ ...filter, outcome: "failed" }), call);
+    const count = Number(row?.[0] ?? 0);
     const replayed: number[] = [];
     while (replayed.length < count) {
-      const ids = await this.#replay(filter, Math.min(BATCH, count - replayed.length), rest);
+      const ids = await this.#replay(filter, Math.min(BATCH, count - replayed.length), call).catch((error) => {
+        throw replayed.length === 0 ? error : partlyApplied(error);
+      });
       if (ids.length === 0) break;
       replayed.push(...ids);
     }

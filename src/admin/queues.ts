@@ -1,5 +1,5 @@
 /** Queues: create, look at, change, delete. */
-import { type CallLimits, type Database, unknownQueue } from "../database.ts";
+import { type CallLimits, type Database, partlyApplied, unknownQueue } from "../database.ts";
 import { StateError } from "../errors.ts";
 import { checkBoolean, checkInteger, checkOptions, LIMITS } from "../options.ts";
 import { type Queue, resolveQueue } from "../queue.ts";
@@ -153,11 +153,14 @@ export class QueueAdmin {
     const name = nameOf(queue);
     const { force = false, ...limits } = options;
     checkBoolean("force", force);
-    await this.#database.queueNamed(name, limits);
+    const call = this.#database.startCall({ ...limits, isLong: true });
+    await this.#database.queueNamed(name, call);
     const { listLimit } = this.#database.target.dialect;
     let count = 0;
     for (;;) {
-      const [row] = await this.#database.query(purgeQueue(name, force), { ...limits, isLong: true });
+      const [row] = await this.#database.query(purgeQueue(name, force), call).catch((error) => {
+        throw count === 0 ? error : partlyApplied(error);
+      });
       const purged = Number(row?.[0] ?? 0);
       count += purged;
       if (purged < listLimit) return count;

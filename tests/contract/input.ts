@@ -1,4 +1,4 @@
-/** What every role promises about what it is given: what cannot be meant is refused, and `undefined` means not given. */
+/** What every role promises of what it is given: what cannot be meant is refused, and `undefined` means not given. */
 import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
 import { describe, test } from "node:test";
 import { connect, queue } from "../../mod.ts";

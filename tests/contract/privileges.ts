@@ -27,6 +27,7 @@ export function privilegesContract(context: Context): void {
   if (context.dialect !== "postgres") return;
   describe(`names and privileges on ${context.name}`, () => {
     names(context);
+    paths(context);
     privileges(context);
   });
 }
@@ -51,6 +52,46 @@ function names(context: Context): void {
       await place.close();
     });
   }
+}
+
+function paths(context: Context): void {
+  test("no statement depends on the search path", async () => {
+    const place = await context.place();
+    const sql = postgres(place.dsn, { max: 2, onnotice() {}, connection: { search_path: "" } });
+    try {
+      await using store = await connect(sql as never, { schema: place.schema });
+      await store.admin.install();
+      await store.admin.verify();
+      await useQueue(store);
+      const consumer = store.consumer("smoke");
+      await store.producer("smoke").enqueueMany([1, 2], { each: (_, i) => ({ key: `${i}` }) });
+      const [first, second] = await consumer.dequeue({ limit: 2 });
+      assertEquals(await consumer.fail(first ?? 0, new Error("no"), { retry: false }), true);
+      assertEquals(await consumer.extend(second ?? 0, 60_000), true);
+      assertEquals(await consumer.release(second ?? 0), true);
+      const { failed, ready } = await store.admin.metrics("smoke");
+      assertEquals([failed, ready], [1, 1]);
+      const [row] = await sql.unsafe(`select "${place.schema}".pgqrs_enqueue('smoke', '2', '{"key": "x"}') as id`);
+      assertEquals((await store.admin.messages.get(Number(row?.id)))?.key, "x");
+      await store.admin.uninstall();
+    } finally {
+      await sql.end({ timeout: 5 });
+      await place.close();
+    }
+  });
+
+  test("two schemas of one database know nothing of each other", async () => {
+    const place = await context.place();
+    await using one = await place.connect({ schema: `${place.schema}_1` });
+    await using two = await place.connect({ schema: `${place.schema}_2` });
+    await Promise.all([one.admin.install(), two.admin.install()]);
+    await one.admin.createQueue("tasks");
+    await one.producer("tasks").enqueue(1);
+    assertEquals(await two.admin.queues.list(), []);
+    await one.admin.uninstall();
+    await two.admin.verify();
+    await place.close();
+  });
 }
 
 /** A database of its own, owned by a role without any other right, and another role that may do nothing in it. */

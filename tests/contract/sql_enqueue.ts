@@ -1,14 +1,16 @@
 /** What the function `pgqrs_enqueue` of Postgres promises to triggers, psql and other languages. */
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import { describe, test } from "node:test";
+import postgres from "postgres";
 import { type Message, StateError } from "../../mod.ts";
-import { type Context, inStore, type Scene } from "./context.ts";
+import { type Context, inStore, inTime, type Scene } from "./context.ts";
 
 /** Defines the tests for one server. */
 export function sqlEnqueueContract(context: Context): void {
   if (context.dialect !== "postgres") return;
   describe(`pgqrs_enqueue() on ${context.name}`, () => {
     likeness(context);
+    options(context);
     keys(context);
     triggers(context);
   });
@@ -45,6 +47,59 @@ function likeness(context: Context): void {
       }
       assertEquals((await scene.consumer.dequeue({ type: "mail", limit: 9 })).length, 2);
       assertEquals((await scene.consumer.dequeue({ limit: 9 })).length, 6);
+    }),
+  );
+}
+
+function options(context: Context): void {
+  test(
+    "pgqrs_enqueue() takes a due time as a delay or as an instant, and a key",
+    inTime(context, async (scene) => {
+      const { get } = scene.store.admin.messages;
+      const read = get.bind(scene.store.admin.messages);
+      const delayed = await read(await enqueue(scene, 1, { delayMs: 60_000 })) as Message;
+      assertEquals(delayed.visibleAt.getTime() - delayed.enqueuedAt.getTime(), 60_000);
+      const at = "2999-12-31T23:59:59.123Z";
+      assertEquals((await read(await enqueue(scene, 1, { at })))?.visibleAt, new Date(at));
+      assertEquals((await read(await enqueue(scene, 1, { key: "k" })))?.key, "k");
+    }),
+  );
+
+  test(
+    "pgqrs_enqueue() tells whoever calls it from SQL what it refuses, with a SQLSTATE",
+    inStore(context, async (scene) => {
+      await enqueue(scene, { a: 1, b: 2 }, { key: "k" });
+      const refused: [string, string, RegExp][] = [
+        [`'nowhere', '1'`, "P0002", /queue "nowhere" does not exist/],
+        [`'tasks', '1', '{"delay": 1, "prio": 2}'`, "22023", /unknown option delay, prio/],
+        [`'tasks', '{"a": 1, "b": 3}', '{"key": "k"}'`, "23505", /key is in use for another payload/],
+        [`'tasks', null`, "22023", /payload is missing/],
+        [`'tasks', '1', '{"priority": 10}'`, "22023", /priority is not between/],
+        [`'tasks', '1', '{"maxAttempts": 0}'`, "22023", /maxAttempts is not between/],
+        [`'tasks', '1', '{"delayMs": -1}'`, "22023", /delayMs is out of range/],
+        [`'tasks', '1', '{"delayMs": 1, "at": "2031-01-01Z"}'`, "22023", /exclude each other/],
+        [`'tasks', '1', '{"at": "infinity"}'`, "22023", /at is not between/],
+        [`'tasks', '1', '{"at": "1969-12-31 23:59:59Z"}'`, "22023", /at is not between/],
+        [`'tasks', '1', '{"key": ""}'`, "22023", /key does not have 1 to 255 bytes/],
+        [`'tasks', '1', '{"key": "${"é".repeat(128)}"}'`, "22023", /key does not have 1 to 255 bytes/],
+        [`'tasks', '1', '{"headers": {"type": 7}}'`, "22023", /headers is not an object of strings/],
+        [`'tasks', '1', '{"headers": ["type"]}'`, "22023", /headers is not an object of strings/],
+        [`'tasks', '1', '{"delayMs": "soon"}'`, "22P02", /bigint/],
+        [`'tasks', '{"a": '`, "22P02", /json/],
+        [`'tasks', '"\\u0000"'`, "22P05", /Unicode/],
+      ];
+      const sql = postgres(scene.place.dsn, { max: 1, onnotice() {}, fetch_types: false });
+      try {
+        for (const [values, code, told] of refused) {
+          const call = () => sql.unsafe(`select "${scene.place.schema}".pgqrs_enqueue(${values})`);
+          const error = await assertRejects(async () => void await call()) as Error & { readonly code: string };
+          assertEquals([error.code, told.test(error.message)], [code, true], `${values}: ${error.message}`);
+        }
+      } finally {
+        await sql.end({ timeout: 5 });
+      }
+      assertEquals(await enqueue(scene, { b: 2, a: 1 }, { key: "k" }), 1, "the order of fields is no difference");
+      assertEquals(await scene.store.admin.messages.count(), 1);
     }),
   );
 }
