@@ -63,7 +63,7 @@ for (const [name, open] of Object.entries(BACKENDS)) {
       await store.transaction(async (tx) => {
         await producer.enqueue({ n: 8, text: "" }, { tx });
         await assertRejects(() => producer.enqueueMany(payloads, { each, tx }), StateError, refused);
-      });
+      }, { timeoutMs: 30_000 });
       assertEquals(await store.admin.messages.count(), 2);
       // The keys of the pieces that were undone are free.
       await producer.enqueueMany(payloads.slice(0, 6).map((payload) => ({ ...payload, text: "" })), { each });

@@ -133,8 +133,18 @@ async function openWarm(dsn: string, mode: string): Promise<PlanSession> {
 
 async function measure(session: PlanSession): Promise<Readonly<Record<string, Probe>>> {
   const probes: [string, Probe][] = [];
-  for (const [name, work] of Object.entries(WORKS)) probes.push([name, await work(session)]);
+  for (const [name, work] of Object.entries(WORKS)) probes.push([name, await leastOf(session, work)]);
   return Object.fromEntries(probes);
+}
+
+/** The least of three: now and then a call has to read the catalogues anew, or to make the table larger. */
+async function leastOf(session: PlanSession, work: Work): Promise<Probe> {
+  let least = await work(session);
+  for (let i = 0; i < 2; i++) {
+    const probe = await work(session);
+    if (probe.buffers < least.buffers) least = probe;
+  }
+  return least;
 }
 
 async function checkAll(
