@@ -16,6 +16,8 @@ const BATCH = 10;
 const BUFFERS_EACH = 25;
 const BUFFERS_EACH_SETTLED = 32;
 const GROWTH = 1.6;
+/** Under a snapshot the rows that earlier measurements have moved lie in the way, so that the figure scatters. */
+const GROWTH_UNDER_SNAPSHOT = 2;
 const MODES = ["force_generic_plan", "force_custom_plan"];
 /** A list that comes in the order of its keys is sorted in memory, and nothing else may be. */
 const SORTS_ITS_LIST = ["enqueue under a new key", "enqueue under a taken key"];
@@ -133,18 +135,14 @@ async function openWarm(dsn: string, mode: string): Promise<PlanSession> {
 
 async function measure(session: PlanSession): Promise<Readonly<Record<string, Probe>>> {
   const probes: [string, Probe][] = [];
-  for (const [name, work] of Object.entries(WORKS)) probes.push([name, await leastOf(session, work)]);
+  for (const [name, work] of Object.entries(WORKS)) probes.push([name, await middleOf(session, work)]);
   return Object.fromEntries(probes);
 }
 
-/** The least of three: now and then a call has to read the catalogues anew, or to make the table larger. */
-async function leastOf(session: PlanSession, work: Work): Promise<Probe> {
-  let least = await work(session);
-  for (let i = 0; i < 2; i++) {
-    const probe = await work(session);
-    if (probe.buffers < least.buffers) least = probe;
-  }
-  return least;
+/** The middle of three: now and then a call has to read the catalogues anew, or to make the table larger. */
+async function middleOf(session: PlanSession, work: Work): Promise<Probe> {
+  const probes = [await work(session), await work(session), await work(session)];
+  return probes.sort((a, b) => a.buffers - b.buffers)[1] as Probe;
 }
 
 async function checkAll(
@@ -165,7 +163,8 @@ function check(name: string, { rows, buffers, nodes }: Probe, small: Probe, what
   assertEquals(rows.length, name.startsWith("enqueue") ? 1 : BATCH, what);
   const each = name.startsWith("claim") ? BUFFERS_EACH : BUFFERS_EACH_SETTLED;
   assert(buffers <= each * BATCH, `${what}: more than ${each} for each message`);
-  assert(buffers <= small.buffers * GROWTH, `${what}: more than ${GROWTH} times the ${small.buffers} on small tables`);
+  const growth = what.includes("under a snapshot") ? GROWTH_UNDER_SNAPSHOT : GROWTH;
+  assert(buffers <= small.buffers * growth, `${what}: more than ${growth} times the ${small.buffers} on small tables`);
   const bad = nodes.filter((node) => /Seq Scan|Hash|Merge|Bitmap/.test(node) || /Sort/.test(node));
   assertEquals(bad, SORTS_ITS_LIST.includes(name) ? ["Sort"] : [], what);
 }
