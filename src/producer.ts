@@ -167,7 +167,7 @@ export class Producer<T = unknown> {
       } else {
         const own = each?.(payload, i);
         checkOptions("each", own, MESSAGE_OPTIONS);
-        list.push(await this.#encode(payload, { ...common, ...own }, what));
+        list.push(await this.#encode(payload, { ...common, ...given(own) }, what));
       }
       if (stretch.isOver) await stretch.takeTurns();
     }
@@ -277,6 +277,11 @@ function foldKeys(list: readonly Encoded[]): { readonly unique: Encoded[]; reado
     );
   });
   return { unique, places };
+}
+
+/** The options that are given: one that is undefined leaves what is said of all messages as it is. */
+function given(options: MessageOptions | undefined): MessageOptions {
+  return Object.fromEntries(Object.entries(options ?? {}).filter(([, value]) => value !== undefined));
 }
 
 function encodeOptions(options: MessageOptions): Omit<Encoded, "text"> {

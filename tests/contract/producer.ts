@@ -170,7 +170,10 @@ function lists(context: Context): void {
         delayMs: 1_000,
         headers: { type: "x" },
         maxAttempts: 2,
-        each: (_, i) => i === 1 ? { priority: 9, delayMs: 0, headers: { lang: "fr" }, maxAttempts: 8 } : {},
+        each: (_, i) =>
+          i === 1
+            ? { priority: 9, delayMs: 0, headers: { lang: "fr" }, maxAttempts: 8 }
+            : { priority: undefined, maxAttempts: undefined } as never,
       });
       const stored = (await store.admin.messages.list()).items;
       assertEquals(messages, [...stored]);
