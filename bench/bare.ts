@@ -8,7 +8,7 @@ import { DatabaseSync } from "node:sqlite";
 import postgresJs from "postgres";
 import { postgres, sqlite } from "../src/sql/dialect.ts";
 import { enqueueMessages } from "../src/sql/enqueue.ts";
-import { archiveLeased, claimMessages } from "../src/sql/messages.ts";
+import { archiveLeased, claimMessages } from "../src/sql/leases.ts";
 import { render, type RenderedPart, type Statement, type Target } from "../src/sql/sql.ts";
 import { type Job, LEASE_MS, QUEUE, type Subject } from "./subject.ts";
 

@@ -71,12 +71,21 @@ export class Admin {
     return await uninstall(this.#database);
   }
 
-  /** Compares tables, columns, indexes, constraints and functions with what was installed. @throws {SchemaError} */
+  /**
+   * Compares tables, columns, indexes, constraints and functions with what was installed, and looks for messages whose
+   * queue is gone.
+   *
+   * @throws {SchemaError} naming all that is missing, altered or orphaned.
+   */
   async verify(): Promise<void> {
     await verify(this.#database);
   }
 
-  /** Applies the steps of the schema that are pending, or with `print` only says what they are. */
+  /**
+   * Applies the steps of the schema that are pending, or with `print` only says what they are. Resolves to these steps.
+   *
+   * @throws {SchemaError} as {@linkcode install} does.
+   */
   async migrate(options: MigrateOptions = {}): Promise<MigrationStep[]> {
     return await migrate(this.#database, options);
   }
@@ -88,7 +97,7 @@ export class Admin {
 
   /** Counts the messages of a queue by state. @throws {NotFoundError} */
   metrics(queue: QueueName, limits?: CallLimits): Promise<QueueMetrics>;
-  /** Counts the messages of every queue by state, by the name of the queue. */
+  /** Counts the messages of every queue by state, in the order of their names. */
   metrics(queue?: undefined, limits?: CallLimits): Promise<QueueMetrics[]>;
   /** Counts messages by state. */
   async metrics(queue?: QueueName, limits: CallLimits = {}): Promise<QueueMetrics | QueueMetrics[]> {

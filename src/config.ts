@@ -80,17 +80,17 @@ export class Config {
   declare readonly schema: string;
   /** The largest number of Postgres connections. @default 16 */
   declare readonly maxConnections: number;
-  /** For how long a call waits for a connection. @default 30000 */
+  /** For how long a call tries to connect, with ever longer pauses, in milliseconds. @default 30000 */
   declare readonly connectTimeoutMs: number;
-  /** For how long a dequeued message is leased unless the call or the queue says so. @default 5000 */
+  /** For how long a dequeued message is leased unless the call or the queue says so, in milliseconds. @default 5000 */
   declare readonly leaseMs: number;
   /** How many items a page of a list has unless the call says so. @default 100 */
   declare readonly maxBatchSize: number;
-  /** After how many failures a message is dead unless the call or the queue says so. @default 5 */
+  /** After how many failed attempts a message is dead unless the call or the queue says so. @default 5 */
   declare readonly maxAttempts: number;
-  /** How often workers and silent connections show that they live. @default 5000 */
+  /** After how many milliseconds a silent Postgres connection is asked whether it is still there. @default 5000 */
   declare readonly heartbeatIntervalMs: number;
-  /** How often an idle worker looks for messages. @default 250 */
+  /** After how many milliseconds a `dequeue` that waits looks for messages again. @default 250 */
   declare readonly pollIntervalMs: number;
   /** Whether SQLite writes ahead to a log, so that readers and the writer do not hinder each other. @default true */
   declare readonly useWal: boolean;

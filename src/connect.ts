@@ -4,7 +4,7 @@ import { Database, type Logger, type OpenTransaction, type Settings, type Transa
 import type { LibsqlClient } from "./drivers/libsql.ts";
 import type { PostgresClient } from "./drivers/postgres_session.ts";
 import type { SqliteClient } from "./drivers/sqlite.ts";
-import { checkInteger, checkName, checkOptions, checkTimeout } from "./options.ts";
+import { checkOptions, checkTimeout } from "./options.ts";
 import type { Driver, DriverOptions } from "./sql/driver.ts";
 import { Store } from "./store.ts";
 
@@ -14,9 +14,13 @@ export interface ConnectOptions {
   readonly schema?: string;
   /** The largest number of Postgres connections. @default 16 */
   readonly maxConnections?: number;
-  /** For how long a call waits for a connection, with ever longer pauses between attempts. @default 30000 */
+  /** For how long a call tries to connect, with ever longer pauses, in milliseconds. @default 30000 */
   readonly connectTimeoutMs?: number;
-  /** How long a call may take unless it says so itself. It then ends as *not applied* or *unknown*. @default 30000 */
+  /**
+   * How long a call may take unless it says so itself, in milliseconds. It then ends as *not applied* or *unknown*.
+   *
+   * @default 30000
+   */
   readonly timeoutMs?: number;
   /** Whether a transaction pooler stands before Postgres, so that prepared statements cannot be used. @default "auto" */
   readonly pooler?: boolean | "auto";
@@ -48,7 +52,8 @@ const TIMEOUT_MS = 30_000;
  *
  * Postgres is connected to by the first call, so `connect` itself does not fail when it is down.
  *
- * @throws {ConfigError} when the target cannot be used.
+ * @throws {ConfigError} when the target or a setting cannot be used.
+ * @throws {TypeError | RangeError} when an option cannot.
  *
  * @example Usage
  * ```ts
@@ -64,9 +69,8 @@ export async function connect(target?: ConnectTarget, options: ConnectOptions = 
   checkTarget(target);
   const config = await configOf(target, options);
   const driverOptions = driverOptionsOf(config, options);
-  const driver = typeof target === "object" || typeof target === "function"
-    ? target instanceof Config ? await open(target.dsn, driverOptions) : await adopt(target, driverOptions)
-    : await open(config.dsn, driverOptions);
+  const hasAddress = target === undefined || typeof target === "string" || target instanceof Config;
+  const driver = hasAddress ? await open(config.dsn, driverOptions) : await adopt(target, driverOptions);
   const { leaseMs, maxAttempts, maxBatchSize, pollIntervalMs, schema } = config;
   const settings: Settings = { leaseMs, maxAttempts, maxBatchSize, pollIntervalMs, timeoutMs: driverOptions.timeoutMs };
   const scope = await openScope();
@@ -98,8 +102,6 @@ async function configOf(target: ConnectTarget | undefined, options: ConnectOptio
 function driverOptionsOf(config: Config, options: ConnectOptions): DriverOptions {
   const { timeoutMs = TIMEOUT_MS, pooler = "auto", logger, clock } = options;
   checkTimeout("timeoutMs", timeoutMs);
-  checkName("schema", config.schema, 63);
-  checkInteger("maxConnections", config.maxConnections, 1, 1_000);
   if (pooler !== "auto" && typeof pooler !== "boolean") {
     throw new TypeError('Cannot use pooler: it must be a boolean or "auto"');
   }

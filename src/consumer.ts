@@ -1,10 +1,11 @@
 /** Takes messages off a queue under a lease, and settles them. */
-import { type CallLimits, type Database, partlyApplied } from "./database.ts";
+import { type CallLimits, type Database, partlyApplied, type QueryLimits } from "./database.ts";
 import { NotFoundError } from "./errors.ts";
 import { encodeError, encodeJson } from "./json.ts";
 import { leaseOf, type Message, newHolder, toMessage } from "./message.ts";
 import {
   checkBoolean,
+  checkDuration,
   checkInteger,
   checkLimits,
   checkName,
@@ -14,7 +15,7 @@ import {
   LIMITS,
 } from "./options.ts";
 import type { Queue } from "./queue.ts";
-import { assertDuration, type Backoff, resolveBackoff, retryDelay } from "./retry.ts";
+import { type Backoff, resolveBackoff, retryDelay } from "./retry.ts";
 import {
   archiveLeased,
   claimMessages,
@@ -24,7 +25,7 @@ import {
   listAttempts,
   releaseLeased,
   type SettleItem,
-} from "./sql/messages.ts";
+} from "./sql/leases.ts";
 import { decodeLive, type LiveRecord } from "./sql/record.ts";
 import { sequence, type Statement } from "./sql/sql.ts";
 import type { TransactionLike } from "./transaction.ts";
@@ -138,19 +139,21 @@ export class Consumer<T = unknown> {
    */
   async dequeue(options: DequeueOptions = {}): Promise<Message<T>[]> {
     checkOptions("dequeue", options, [...LIMITS, "leaseMs", "limit", "type", "waitMs"]);
-    const { limit = 1, leaseMs, waitMs = 0, type, signal } = options;
+    const { limit = 1, leaseMs, waitMs = 0, type, signal, timeoutMs } = options;
     checkInteger("limit", limit, 1, 10_000);
-    if (leaseMs !== undefined) assertDuration("leaseMs", leaseMs, 1);
+    if (leaseMs !== undefined) checkDuration("leaseMs", leaseMs, 1);
     if (type !== undefined) checkName("type", type, 16_384);
     checkTimeout("waitMs", waitMs, 0);
     checkLimits(options);
     const waitUntil = performance.now() + waitMs;
     for (;;) {
       signal?.throwIfAborted();
-      const messages = await this.#claim({ limit, leaseMs, type }, { timeoutMs: options.timeoutMs, signal });
+      const messages = await this.#claim({ limit, leaseMs, type }, { signal, timeoutMs });
       const left = waitUntil - performance.now();
-      if (messages.length > 0 || left <= 0) return messages;
-      await pause(Math.min(left, this.#database.settings.pollIntervalMs), signal);
+      const { closing, settings } = this.#database;
+      if (messages.length > 0 || left <= 0 || closing.aborted) return messages;
+      await pause(Math.min(left, settings.pollIntervalMs), signal, closing);
+      if (closing.aborted) return [];
     }
   }
 
@@ -192,7 +195,7 @@ export class Consumer<T = unknown> {
   async releaseMany(messages: readonly Leased[], options: ReleaseOptions = {}): Promise<boolean[]> {
     checkOptions("release", options, [...LIMITS, "delayMs", "tx"]);
     const { delayMs = 0 } = options;
-    assertDuration("delayMs", delayMs);
+    checkDuration("delayMs", delayMs);
     return await this.#settle(
       messages,
       options,
@@ -212,27 +215,19 @@ export class Consumer<T = unknown> {
   async failMany(messages: readonly Leased[], error: unknown, options: FailOptions = {}): Promise<boolean[]> {
     checkOptions("fail", options, [...LIMITS, "delayMs", "retry", "tx"]);
     const { delayMs, retry = true } = options;
-    if (delayMs !== undefined) assertDuration("delayMs", delayMs);
+    if (delayMs !== undefined) checkDuration("delayMs", delayMs);
     checkBoolean("retry", retry);
     const text = encodeError(error);
-    const ids = messages.map(idOfLeased);
-    const call = this.#database.startCall(options);
-    const backoff = delayMs !== undefined || !retry || messages.length === 0 ? undefined : await this.#backoff(call);
-    const attempts = new Map(messages.map((one, i) => [ids[i], typeof one === "number" ? 0 : one.attempts]));
-    const bare = messages.filter((one) => typeof one === "number");
-    if (backoff !== undefined && bare.length > 0) {
-      // Who gives an id alone has not told how many attempts there were.
-      const rows = await this.#database.query(listAttempts(bare), call);
-      for (const [id, count] of rows) attempts.set(Number(id), Number(count));
-    }
-    const pauseOf = (id: number): number =>
-      delayMs ?? (backoff === undefined ? 0 : retryDelay(backoff, (attempts.get(id) ?? 0) + 1));
-    return await this.#settle(messages, call, (items, holder) =>
-      failLeased(
-        items.map((item) => ({ ...item, error: text, delay_ms: pauseOf(item.id), is_final: retry ? 0 : 1 })),
-        holder,
-        this.#name,
-      ));
+    return await this.#database.call(options, async (call) => {
+      const hasPause = delayMs === undefined && retry && messages.length > 0;
+      const pauseOf = hasPause ? await this.#pauses(messages, call) : (): number => delayMs ?? 0;
+      return await this.#settle(messages, call, (items, holder) =>
+        failLeased(
+          items.map((item) => ({ ...item, error: text, delay_ms: pauseOf(item.id), is_final: retry ? 0 : 1 })),
+          holder,
+          this.#name,
+        ));
+    });
   }
 
   /**
@@ -246,7 +241,7 @@ export class Consumer<T = unknown> {
   /** Extends leases as {@linkcode extend} does, and tells of each whether it held. */
   async extendMany(messages: readonly Leased[], leaseMs: number, options: CallLimits = {}): Promise<boolean[]> {
     checkOptions("extend", options, LIMITS);
-    assertDuration("leaseMs", leaseMs, 1);
+    checkDuration("leaseMs", leaseMs, 1);
     return await this.#settle(
       messages,
       options,
@@ -256,7 +251,7 @@ export class Consumer<T = unknown> {
 
   async #claim(
     { limit, leaseMs, type }: { limit: number; leaseMs: number | undefined; type: string | undefined },
-    { timeoutMs, signal }: { timeoutMs: number | undefined; signal: AbortSignal | undefined },
+    limits: CallLimits,
   ): Promise<Message<T>[]> {
     const { settings } = this.#database;
     const claim = {
@@ -267,19 +262,33 @@ export class Consumer<T = unknown> {
       holder: this.#holder,
       type,
     };
-    const rows = await this.#database.query(claimMessages(claim), {
-      ...(timeoutMs !== undefined && { timeoutMs }),
-      ...(signal !== undefined && { signal }),
+    const rows = await this.#database.call(limits, async (call) => {
+      const claimed = await this.#database.query(claimMessages(claim), call);
+      if (claimed.length === 0 && !this.#isKnown) await this.#database.queueNamed(this.#queue.name, call);
+      return claimed;
     });
-    if (rows.length === 0 && !this.#isKnown) await this.#database.queueNamed(this.#queue.name);
     this.#isKnown = true;
     return rows.map(decodeLive).sort(inClaimOrder).map((record) => toMessage<T>(record, true));
   }
 
+  /** For how long each message has to wait after another failure. */
+  async #pauses(messages: readonly Leased[], call: QueryLimits): Promise<(id: number) => number> {
+    const ids = messages.map(idOfLeased);
+    const backoff = await this.#backoff(call);
+    const attempts = new Map(messages.map((one, i) => [ids[i], typeof one === "number" ? 0 : one.attempts]));
+    const bare = messages.filter((one) => typeof one === "number");
+    if (bare.length > 0) {
+      // Who gives an id alone has not told how many attempts there were.
+      const rows = await this.#database.query(listAttempts(bare), call);
+      for (const [id, count] of rows) attempts.set(Number(id), Number(count));
+    }
+    return (id) => retryDelay(backoff, (attempts.get(id) ?? 0) + 1);
+  }
+
   /** The pauses that the queue prescribes. One that is gone has taken all leases with it, so that any will do. */
-  async #backoff(options: SettleOptions): Promise<Required<Backoff>> {
+  async #backoff(limits: QueryLimits): Promise<Required<Backoff>> {
     try {
-      return resolveBackoff((await this.#database.queueNamed(this.#queue.name, options)).backoff as never);
+      return resolveBackoff((await this.#database.queueNamed(this.#queue.name, limits)).backoff as Backoff);
     } catch (error) {
       if (error instanceof NotFoundError) return resolveBackoff({});
       throw error;
@@ -289,24 +298,25 @@ export class Consumer<T = unknown> {
   /** Runs a settling for messages of one or several holders, and puts the answers in the order of the messages. */
   async #settle(
     messages: readonly Leased[],
-    { tx, ...limits }: SettleOptions,
+    options: QueryLimits,
     toStatement: (items: SettleItem[], holder: string) => Statement,
   ): Promise<boolean[]> {
     const ids = messages.map(idOfLeased);
     const batches: Batch[] = [];
     const places = messages.map((message, i) => placeIn(batches, message, ids[i] as number, this.#holder));
-    const call = this.#database.startCall({ ...limits, tx });
-    for (const [i, { holder, items, held }] of batches.entries()) {
-      const statement = inStretches(
-        [...items.values()],
-        this.#database.target.dialect.listLimit,
-        (chunk) => toStatement(chunk, holder),
-      );
-      const rows = await this.#database.query(statement, call).catch((error) => {
-        throw i === 0 ? error : partlyApplied(error);
-      });
-      for (const [id] of rows) held.add(Number(id));
-    }
+    await this.#database.call(options, async (call) => {
+      for (const [i, { holder, items, held }] of batches.entries()) {
+        const statement = inStretches(
+          [...items.values()],
+          this.#database.target.dialect.listLimit,
+          (chunk) => toStatement(chunk, holder),
+        );
+        const rows = await this.#database.query(statement, call).catch((error) => {
+          throw i === 0 ? error : partlyApplied(error);
+        });
+        for (const [id] of rows) held.add(Number(id));
+      }
+    });
     return places.map(({ held }, i) => held.has(ids[i] as number));
   }
 }
@@ -350,17 +360,18 @@ function inClaimOrder(a: LiveRecord, b: LiveRecord): number {
   return b.priority - a.priority || a.dueAt.getTime() - b.dueAt.getTime() || a.id - b.id;
 }
 
-/** Waits, or rejects with the signal's reason. */
-function pause(ms: number, signal: AbortSignal | undefined): Promise<void> {
+/** Waits, no longer than until the store is closed, or rejects with the signal's reason. */
+function pause(ms: number, signal: AbortSignal | undefined, closing: AbortSignal): Promise<void> {
   return new Promise((resolve, reject) => {
-    const abort = (): void => {
+    const end = (): void => {
       clearTimeout(timer);
-      reject(signal?.reason);
+      signal?.removeEventListener("abort", end);
+      closing.removeEventListener("abort", end);
+      if (signal?.aborted) reject(signal.reason);
+      else resolve();
     };
-    const timer = setTimeout(() => {
-      signal?.removeEventListener("abort", abort);
-      resolve();
-    }, ms);
-    signal?.addEventListener("abort", abort, { once: true });
+    const timer = setTimeout(end, ms);
+    signal?.addEventListener("abort", end);
+    closing.addEventListener("abort", end);
   });
 }

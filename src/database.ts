@@ -33,8 +33,16 @@ export interface QueryLimits extends CallLimits {
   readonly tx?: TransactionLike | undefined;
   /** A statement that may take long or much memory. */
   readonly isLong?: boolean;
-  /** When the whole call has to have ended, for calls of several statements: see {@linkcode Database.startCall}. */
+  /** When the whole call has to have ended, for calls of several statements: see {@linkcode Database.call}. */
   readonly deadline?: number;
+  /** Whether it is a statement of a call that began before the store was closed. */
+  readonly isLetIn?: boolean;
+}
+
+/** What the statements of a call have to bring along. */
+export interface LetIn {
+  /** Whether the call began before the store was closed. */
+  readonly isLetIn: boolean;
 }
 
 /** What a store is set up with. */
@@ -60,7 +68,7 @@ export interface TransactionScope {
 /** For how long settings of a queue that were read once may be used. */
 const SETTINGS_MS = 10_000;
 
-/** SQLSTATE and result texts that say that our tables or functions are not there. */
+/** The SQLSTATEs that say that our tables or functions are not there. */
 const MISSING = ["3F000", "42883", "42P01"];
 
 /** A driver together with what its statements are rendered for. */
@@ -70,6 +78,10 @@ export class Database {
   readonly target: Target;
   readonly #scope: TransactionScope | undefined;
   readonly #queues = new Map<string, { readonly queue: QueueRecord; readonly until: number }>();
+  readonly #closing = new AbortController();
+  #closed: Promise<void> | undefined;
+  #underWay = 0;
+  #tellIdle = (): void => {};
 
   constructor(driver: Driver, target: Target, settings: Settings, scope: TransactionScope | undefined) {
     this.driver = driver;
@@ -83,20 +95,74 @@ export class Database {
     const options = callOptions(limits, this.settings.timeoutMs);
     const rendered = render(statement, this.target);
     const { tx } = limits;
+    this.#enter(limits);
     try {
       if (tx !== undefined) return await this.#connectionOf(tx).query(rendered, options);
       this.assertOutside(statement.name);
       return await this.driver.query(rendered, options);
     } catch (error) {
       throw isMissing(error) ? notInstalled(this.target) : error;
+    } finally {
+      this.#leave();
     }
   }
 
-  /** The limits of a call of several statements: they share one deadline, which begins now. */
-  startCall<T extends QueryLimits>(limits: T): T & { readonly deadline: number } {
+  /** Runs a call of several statements: they share one deadline, which begins now, and `close` waits for all of them. */
+  async call<L extends QueryLimits, T>(
+    limits: L,
+    work: (limits: L & LetIn & { readonly deadline: number }) => Promise<T>,
+  ): Promise<T> {
     checkLimits(limits);
     const deadline = limits.deadline ?? performance.now() + (limits.timeoutMs ?? this.settings.timeoutMs);
-    return { ...limits, deadline };
+    return await this.letIn((letIn) => work({ ...limits, ...letIn, deadline }), limits);
+  }
+
+  /**
+   * Runs a call whose statements have a deadline each, and for all of which `close` waits. After `close` it is the first
+   * statement that is refused, so that wrong arguments are told of as ever.
+   */
+  async letIn<T>(work: (letIn: LetIn) => Promise<T>, limits: QueryLimits = {}): Promise<T> {
+    // What is going to be refused does not count: those who try again and again would keep the store from closing.
+    if (!this.#letsIn(limits)) return await work({ isLetIn: false });
+    this.#underWay++;
+    try {
+      return await work({ isLetIn: true });
+    } finally {
+      this.#leave();
+    }
+  }
+
+  /** Aborted when the store is being closed, for what waits between two calls. */
+  get closing(): AbortSignal {
+    return this.#closing.signal;
+  }
+
+  /** Refuses all further calls, lets those under way end by themselves, each within its own deadline, and then closes. */
+  close(): Promise<void> {
+    return this.#closed ??= this.#close();
+  }
+
+  async #close(): Promise<void> {
+    this.#closing.abort();
+    if (this.#underWay > 0) await new Promise<void>((resolve) => this.#tellIdle = resolve);
+    await this.driver.close();
+  }
+
+  /** What belongs to a call or a transaction that was let in is let in as well: these could not end otherwise. */
+  #letsIn({ isLetIn = false, tx }: QueryLimits): boolean {
+    return isLetIn || tx instanceof Transaction || !this.#closing.signal.aborted;
+  }
+
+  #enter(limits: QueryLimits): void {
+    if (!this.#letsIn(limits)) {
+      throw new DatabaseError("Store is closed: nothing was changed", { outcome: "not_applied", reason: "closed" });
+    }
+    this.#underWay++;
+  }
+
+  #leave(): void {
+    this.#underWay--;
+    if (this.#underWay === 0) this.#tellIdle();
   }
 
   /** @throws {StateError} inside a transaction of this store, where a call without `tx` would wait for itself. */
@@ -106,24 +172,29 @@ export class Database {
   }
 
   /** Runs a callback in a transaction. */
-  async transaction<T>(work: (tx: Transaction) => Promise<T>, timeoutMs: number, signal?: AbortSignal): Promise<T> {
+  async transaction<T>(
+    work: (tx: Transaction) => Promise<T>,
+    limits: QueryLimits & { readonly timeoutMs: number },
+  ): Promise<T> {
     this.assertOutside("begin a transaction");
     const scope: OpenTransaction = { isOpen: true };
+    this.#enter(limits);
     try {
       return await this.driver.transaction(
         (connection) => {
           const tx = new Transaction(connection);
           return this.#scope === undefined ? work(tx) : this.#scope.run(scope, () => work(tx));
         },
-        { timeoutMs, signal },
+        { timeoutMs: limits.timeoutMs, signal: limits.signal },
       );
     } finally {
       scope.isOpen = false;
+      this.#leave();
     }
   }
 
   /** The settings of a queue, read again when they were read long ago. @throws {NotFoundError} */
-  async queueNamed(name: string, limits: CallLimits = {}): Promise<QueueRecord> {
+  async queueNamed(name: string, limits: QueryLimits = {}): Promise<QueueRecord> {
     const known = this.#queues.get(name);
     if (known !== undefined && known.until > performance.now()) return known.queue;
     const [row] = await this.query(findQueue(name), limits);

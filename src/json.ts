@@ -158,17 +158,6 @@ export function encodeError(error: unknown): string {
   return text;
 }
 
-/** Reads what {@linkcode encodeError} wrote. Never throws: a text that is something else becomes the message. */
-export function decodeError(text: string): StoredError {
-  let value: unknown = text;
-  try {
-    value = JSON.parse(text);
-  } catch {
-    // Written by somebody else: the text itself is the best that is known.
-  }
-  return readError(value, { depth: ERROR_LIMITS.depth, left: ERROR_LIMITS.count });
-}
-
 /** How deep below an error others are still read, and how many in all. */
 interface ErrorScope {
   readonly depth: number;

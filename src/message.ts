@@ -28,7 +28,7 @@ export interface Message<T = unknown> {
   readonly crashes: number;
   /** When it was enqueued, by the database's clock. */
   readonly enqueuedAt: Date;
-  /** From when on it could or can be delivered. */
+  /** From when on it could or can be delivered; of a message that has ended, when it was enqueued. */
   readonly visibleAt: Date;
   /** When the lease ends; null while nobody has it. */
   readonly leaseUntil: Date | null;
@@ -42,7 +42,7 @@ export interface Message<T = unknown> {
 export interface ArchivedMessage<T = unknown> extends Message<T> {
   /** How it ended. A message that `failed` is a dead letter. */
   readonly outcome: "cancelled" | "failed" | "succeeded";
-  /** Why: what the consumer said, or `attempts`, `crashes`, `not_retryable`, `cancelled`. */
+  /** Why: what the consumer said, or the operator, or `attempts`, `crashes`, `not_retryable`. */
   readonly reason: string | null;
   /** What the consumer gave as the result. */
   readonly result: unknown;
@@ -95,13 +95,11 @@ export function toMessage<T>(record: LiveRecord, isClaimed = false): Message<T> 
 
 /** Makes a message of a row of the archive. */
 export function toArchivedMessage<T>(record: ArchivedRecord): ArchivedMessage<T> {
-  const { dueAt, state, ...rest } = record;
   return {
-    ...rest,
-    state,
+    ...record,
     payload: record.payload as T,
-    outcome: state as ArchivedMessage["outcome"],
-    visibleAt: dueAt,
+    outcome: record.state as ArchivedMessage["outcome"],
+    visibleAt: record.enqueuedAt,
     leaseUntil: null,
     worker: null,
   };

@@ -6,6 +6,9 @@ export const LIMITS: readonly string[] = ["signal", "timeoutMs"];
 /** The longest pause that a timer of JavaScript can keep, 24.8 days: a longer one would end at once. */
 export const LONGEST_TIMER_MS: number = 2 ** 31 - 1;
 
+/** A hundred years: the longest duration that is stored. */
+const LONGEST_MS = 3_155_760_000_000;
+
 /** Checks that an options object has only known fields. @throws {TypeError} */
 export function checkOptions(what: string, given: unknown, known: readonly string[]): void {
   if (given === undefined) return;
@@ -30,6 +33,15 @@ export function checkInteger(name: string, value: unknown, least: number, most: 
 /** Checks a switch: a text like "false" would count as true. @throws {TypeError} */
 export function checkBoolean(name: string, value: unknown): asserts value is boolean {
   if (typeof value !== "boolean") throw new TypeError(`Cannot use ${name}: it must be a boolean`);
+}
+
+/** Checks a duration that is stored, in milliseconds. @throws {RangeError} */
+export function checkDuration(name: string, value: number, least = 0): void {
+  if (!Number.isSafeInteger(value) || value < least || value > LONGEST_MS) {
+    throw new RangeError(
+      `Cannot use ${name}: it must be a whole number of milliseconds from ${least} to ${LONGEST_MS}`,
+    );
+  }
 }
 
 /** Checks a time that a timer is set to, in milliseconds. @throws {RangeError} */

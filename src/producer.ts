@@ -1,17 +1,17 @@
 /** Puts messages on a queue. */
-import { type CallLimits, type Database, unknownQueue } from "./database.ts";
+import { type CallLimits, type Database, type LetIn, unknownQueue } from "./database.ts";
 import { DatabaseError, StateError } from "./errors.ts";
 import { decodeJson, encodeJson, hashPayload } from "./json.ts";
 import type { Message, MessageState } from "./message.ts";
-import { checkInteger, checkName, checkOptions, instantOf } from "./options.ts";
+import { checkDuration, checkInteger, checkName, checkOptions, instantOf } from "./options.ts";
 import { checkPayload, type Queue } from "./queue.ts";
-import { assertDuration } from "./retry.ts";
 import {
   decodeEnqueued,
   type Enqueued,
   type EnqueueItem,
   enqueueMessages,
   findRefusal,
+  lacksQueue,
   type Refused,
 } from "./sql/enqueue.ts";
 import type { TransactionLike } from "./transaction.ts";
@@ -123,11 +123,13 @@ export class Producer<T = unknown> {
    */
   async enqueue(payload: T, options: EnqueueOptions = {}): Promise<Message<T>> {
     checkOptions("enqueue", options, ENQUEUE_OPTIONS);
-    const encoded = await this.#encode(payload, options, "payload");
-    const { item } = encoded;
-    const hasKey = item.key !== undefined;
-    const [enqueued] = await this.#store([encoded.text], hasKey ? [item] : item, options);
-    return this.#toMessage(encoded, enqueued as Enqueued);
+    return await this.#database.letIn(async (letIn) => {
+      const encoded = await this.#encode(payload, options, "payload");
+      const { item } = encoded;
+      const hasKey = item.key !== undefined;
+      const [enqueued] = await this.#store([encoded.text], hasKey ? [item] : item, { ...options, ...letIn });
+      return this.#toMessage(encoded, enqueued as Enqueued);
+    }, options);
   }
 
   /**
@@ -140,6 +142,10 @@ export class Producer<T = unknown> {
     checkOptions("enqueueMany", options, MANY_OPTIONS);
     if (!Array.isArray(payloads)) throw new TypeError("Cannot enqueue: the payloads must be an array");
     if (payloads.length === 0) return [];
+    return await this.#database.letIn((letIn) => this.#enqueueAll(payloads, { ...options, ...letIn }), options);
+  }
+
+  async #enqueueAll(payloads: readonly T[], options: EnqueueManyOptions<T> & LetIn): Promise<Message<T>[]> {
     const list = await this.#encodeAll(payloads, options);
     const { unique, places } = foldKeys(list);
     const texts = unique.map(({ text }) => text);
@@ -177,9 +183,9 @@ export class Producer<T = unknown> {
   async #encode(payload: T, options: MessageOptions, what: string): Promise<Encoded> {
     const checked = this.#queue.schema === undefined ? payload : await checkPayload(this.#queue, payload, what);
     const text = this.#text(checked, what);
-    const { item, atMs, headers } = encodeOptions(options);
-    if (item.key === undefined) return { text, item, atMs, headers };
-    return { text, item: { ...item, hash: `js:${await hashPayload(checked)}` }, atMs, headers };
+    const encoded = { text, ...encodeOptions(options) };
+    if (encoded.item.key === undefined) return encoded;
+    return { ...encoded, item: { ...encoded.item, hash: `js:${await hashPayload(checked)}` } };
   }
 
   #text(payload: unknown, what: string): string {
@@ -190,7 +196,7 @@ export class Producer<T = unknown> {
   async #store(
     texts: readonly string[],
     items: EnqueueItem | readonly EnqueueItem[],
-    options: EnqueueOptions,
+    options: EnqueueOptions & LetIn,
   ): Promise<Enqueued[]> {
     const statement = enqueueMessages(this.#queue.name, texts, items);
     // A key may be held by an open transaction. Whoever waits for it must not stand in the way of short statements.
@@ -200,6 +206,7 @@ export class Producer<T = unknown> {
     try {
       answer = decodeEnqueued(await this.#database.query(statement, limits), texts.length);
     } catch (error) {
+      if (lacksQueue(error)) throw unknownQueue(this.#queue.name);
       // SQLite, and Postgres a large list, refuse by violating a constraint; which key it was is asked afterwards.
       const list = Array.isArray(items) ? items as readonly EnqueueItem[] : [];
       const isRefusal = error instanceof DatabaseError && error.reason === "constraint" &&
@@ -213,8 +220,11 @@ export class Producer<T = unknown> {
     return answer;
   }
 
-  async #explainRefusal(items: readonly EnqueueItem[], options: EnqueueOptions): Promise<Refused | undefined> {
-    const [row] = await this.#database.query(findRefusal(this.#queue.name, items), { tx: options.tx });
+  async #explainRefusal(
+    items: readonly EnqueueItem[],
+    { tx, isLetIn }: EnqueueOptions & LetIn,
+  ): Promise<Refused | undefined> {
+    const [row] = await this.#database.query(findRefusal(this.#queue.name, items), { tx, isLetIn });
     if (row === undefined) return undefined;
     return { index: Number(row[0]) - 1, id: Number(row[1]), reason: Number(row[2]) === 1 ? "taken" : "payload" };
   }
@@ -287,7 +297,7 @@ function given(options: MessageOptions | undefined): MessageOptions {
 function encodeOptions(options: MessageOptions): Omit<Encoded, "text"> {
   const { delayMs, at, priority, maxAttempts, headers = {} } = options;
   if (delayMs !== undefined && at !== undefined) throw new TypeError("Cannot use delayMs and at together");
-  if (delayMs !== undefined) assertDuration("delayMs", delayMs);
+  if (delayMs !== undefined) checkDuration("delayMs", delayMs);
   if (priority !== undefined) checkInteger("priority", priority, 0, 9);
   if (maxAttempts !== undefined) checkInteger("maxAttempts", maxAttempts, 1, 10_000);
   const atMs = at === undefined ? undefined : instantOf("at", at);
@@ -334,7 +344,7 @@ function encodeKey(key: string | Key | undefined): Pick<EnqueueItem, "conflict" 
   if (typeof until !== "number") {
     throw new TypeError('Cannot use key.until: it must be "started", "finished" or a number of milliseconds');
   }
-  assertDuration("key.until", until, 1);
+  checkDuration("key.until", until, 1);
   return { key: value, conflict: onConflict, hold: "time", hold_ms: until };
 }
 

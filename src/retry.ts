@@ -1,4 +1,5 @@
 /** From the number of failures to the pause before the next attempt. Pure. */
+import { checkDuration } from "./options.ts";
 
 /** How long to wait before the next attempt. */
 export interface Backoff {
@@ -13,7 +14,7 @@ export interface Backoff {
 }
 
 /** The policy of a queue that says nothing else. */
-export const defaultBackoff: Required<Backoff> = Object.freeze({
+const defaultBackoff: Required<Backoff> = Object.freeze({
   kind: "exponential",
   baseMs: 1_000,
   maxMs: 60_000,
@@ -31,8 +32,8 @@ export function resolveBackoff(backoff: Backoff | undefined): Required<Backoff> 
   if (kind !== "exponential" && kind !== "fixed") {
     throw new TypeError('Cannot use backoff.kind: it must be "exponential" or "fixed"');
   }
-  assertDuration("backoff.baseMs", baseMs);
-  assertDuration("backoff.maxMs", maxMs);
+  checkDuration("backoff.baseMs", baseMs);
+  checkDuration("backoff.maxMs", maxMs);
   if (typeof jitter !== "number" || !(jitter >= 0 && jitter <= 1)) {
     throw new RangeError("Cannot use backoff.jitter: it must be between 0 and 1");
   }
@@ -50,15 +51,3 @@ export function retryDelay(backoff: Required<Backoff>, failures: number, random:
   const pause = Math.min(baseMs * 2 ** doublings, maxMs);
   return Math.round(Math.min(pause * (1 - jitter + 2 * jitter * random()), maxMs));
 }
-
-/** Checks a duration in milliseconds. @throws {RangeError} */
-export function assertDuration(name: string, value: number, least = 0): void {
-  if (!Number.isSafeInteger(value) || value < least || value > LONGEST_MS) {
-    throw new RangeError(
-      `Cannot use ${name}: it must be a whole number of milliseconds from ${least} to ${LONGEST_MS}`,
-    );
-  }
-}
-
-/** A hundred years. */
-export const LONGEST_MS = 3_155_760_000_000;

@@ -2,7 +2,7 @@
 import { Admin } from "./admin.ts";
 import { Consumer, type ConsumerOptions } from "./consumer.ts";
 import type { CallLimits, Database } from "./database.ts";
-import { checkLimits, checkOptions, checkTimeout, LIMITS } from "./options.ts";
+import { checkLimits, checkOptions, LIMITS } from "./options.ts";
 import { Producer } from "./producer.ts";
 import { type Queue, resolveQueue } from "./queue.ts";
 import { ping } from "./sql/metrics.ts";
@@ -67,6 +67,10 @@ export class Store {
    * Runs a callback in a transaction that commits when it resolves and is rolled back when it rejects or takes too long.
    * Inside it every call of this store has to be given `{ tx }`; one without it is refused.
    *
+   * @throws whatever the callback rejects with.
+   * @throws {DatabaseError} when it took too long, was aborted or could not be committed.
+   * @throws {StateError} inside another transaction of this store.
+   *
    * @example Usage
    * ```ts
    * import { connect } from "@pgqrs/pgqrs";
@@ -89,9 +93,8 @@ export class Store {
     const { settings, target } = this.#database;
     const { timeoutMs = target.dialect.name === "postgres" ? settings.timeoutMs : SQLITE_TRANSACTION_MS, signal } =
       options;
-    checkTimeout("timeoutMs", timeoutMs);
     signal?.throwIfAborted();
-    return await this.#database.transaction(work, timeoutMs, signal);
+    return await this.#database.transaction(work, { timeoutMs, ...(signal !== undefined && { signal }) });
   }
 
   /** Asks the database for its time. */
@@ -102,9 +105,14 @@ export class Store {
     return { roundTripMs: performance.now() - begin, now: new Date(Number(row?.[0])) };
   }
 
-  /** Closes the connections that this store has opened; a client that was handed in stays open. */
+  /**
+   * Closes the connections that this store has opened; a client that was handed in stays open.
+   *
+   * From now on every call is refused as *not applied*. What is under way ends by itself, each call and transaction within
+   * its own deadline, and then the connections are closed; a `dequeue` that waits for messages ends at once without any.
+   */
   async close(): Promise<void> {
-    await this.#database.driver.close();
+    await this.#database.close();
   }
 
   /** The same as `close`, for `await using`. */

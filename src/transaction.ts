@@ -27,6 +27,9 @@ export class Transaction {
   /**
    * Executes a statement of the caller and resolves to its rows. The text is sent as it is, with the placeholders of the
    * database: `$1` on Postgres, `?` on SQLite and libSQL.
+   *
+   * @throws {DatabaseError} when the database refuses it.
+   * @throws {StateError} after the transaction has ended.
    */
   async query<Row extends Record<string, unknown> = Record<string, unknown>>(
     text: string,

@@ -145,32 +145,52 @@ describe("deadlines on Postgres", () => {
     assertEquals(await store.admin.messages.count({ queue: "tasks" }), 1);
   });
 
-  test("close() settles the calls under way and leaves no connection", async () => {
+  test("close() lets every kind of call behind a lock end by its own deadline, and leaves no connection", async () => {
     const store = await openStore("closing");
     const calls = await callsOf(store);
     await whileLocked("closing", async () => {
-      const ended = Object.entries(calls).map(([name, call]) =>
-        assertRejects(() => call({}), DatabaseError, undefined, name)
-      );
-      await new Promise((resolve) => setTimeout(resolve, 50));
+      let open = 0;
+      const ended = Object.entries(calls).map(async ([name, call]) => {
+        open++;
+        const error = await assertRejects(() => call({ timeoutMs: 500 }), DatabaseError, undefined, name);
+        assert(error.reason === "timeout" || error.reason === "connection", `${name}: ${error.reason}`);
+        open--;
+      });
       const begin = performance.now();
       await store.close();
       await Promise.all(ended);
-      assert(performance.now() - begin < GRACE_MS);
+      const took = performance.now() - begin;
+      assert(open === 0 && took >= 490 && took < 500 + GRACE_MS, `${open} left after ${took} ms`);
       await settle();
     });
     await assertRejects(() => store.ping(), DatabaseError, "closed");
     for (let i = 0; await settle() > 0; i++) assert(i < 200, "connections are left");
   });
 
-  test("close() ends a call that waits for a server that is down", async () => {
+  test("close() lets what waits for a lock that is given up in time be applied", async () => {
+    const store = await openStore("patient");
+    const calls = await callsOf(store);
+    let ended: Promise<unknown[]> = Promise.resolve([]);
+    let closed: Promise<void> = Promise.resolve();
+    await whileLocked("patient", () => {
+      ended = Promise.all(Object.values(calls).map((call) => call({ timeoutMs: 30_000 })));
+      closed = store.close();
+      return Promise.resolve();
+    });
+    await closed;
+    assertEquals((await ended).length, Object.keys(calls).length);
+    await using later = await connect(database.dsn, { schema: "patient" });
+    // Six before, one by one, with a key, a list and in a transaction; an archive, a delete and a cancel of the archived.
+    assertEquals(await later.admin.messages.count({ queue: "tasks" }), 6 + 603 - 2);
+  });
+
+  test("close() waits for a call that waits for a server that is down no longer than its deadline", async () => {
     const store = await connect("postgres://nobody@127.0.0.1:1/none", { connectTimeoutMs: 30_000 });
-    const ended = assertRejects(() => store.ping(), DatabaseError, "closed");
-    await new Promise((resolve) => setTimeout(resolve, 100));
+    const ended = assertRejects(() => store.ping({ timeoutMs: 300 }), DatabaseError, "no connection");
     const begin = performance.now();
     await store.close();
-    await ended;
-    assert(performance.now() - begin < GRACE_MS);
+    assertEquals((await ended).outcome, "not_applied");
+    assert(performance.now() - begin < 300 + GRACE_MS);
   });
 
   test("a swallowed error does not make transaction() report a commit that was none", async () => {

@@ -1,11 +1,10 @@
 /** `install` under fire: by many processes at once, and by some that are killed at each of its statements. */
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import { describe, test } from "node:test";
-import postgres from "postgres";
 import { connect, DatabaseError, SchemaError } from "../mod.ts";
 import { render, sql, statement } from "../src/sql/sql.ts";
 import { postgres as dialect } from "../src/sql/dialect.ts";
-import { freshLibsql, freshPostgres, freshSqliteFile, type TestDatabase } from "./support/databases.ts";
+import { bareClient, freshLibsql, freshPostgres, freshSqliteFile, type TestDatabase } from "./support/databases.ts";
 import { countStatements, openAround } from "./support/install_stops.ts";
 import { startProcess } from "./support/processes.ts";
 
@@ -54,7 +53,7 @@ async function groundOf(open: () => Promise<TestDatabase> | TestDatabase): Promi
 describe("install() by many processes", () => {
   test(`makes one schema when ${PROCESSES} of them begin at the same moment`, async () => {
     const { dsn, close } = await freshPostgres();
-    const barrier = postgres(dsn, { max: 1, onnotice() {}, fetch_types: false });
+    const barrier = bareClient(dsn);
     const children = [];
     try {
       await barrier`select pg_advisory_lock(${BARRIER}::bigint)`;
@@ -110,7 +109,7 @@ async function assertMendable({ dsn, schema }: Place, n: number): Promise<void> 
 describe("install() on a connection that is cut", () => {
   test("changes nothing, says so, and succeeds when it is called again", async () => {
     const { dsn, close } = await freshPostgres();
-    const killer = postgres(dsn, { max: 1, onnotice() {}, fetch_types: false });
+    const killer = bareClient(dsn);
     const whoAmI = render(statement("whoAmI", sql`select pg_backend_pid()`), { dialect, schema: "" });
     try {
       const count = await countStatements(dsn, "whole");

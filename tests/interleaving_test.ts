@@ -7,7 +7,7 @@
  */
 import { assert, assertEquals } from "@std/assert";
 import { after, before, describe, test } from "node:test";
-import postgres from "postgres";
+import type postgres from "postgres";
 import { connect } from "../mod.ts";
 import { postgres as dialect } from "../src/sql/dialect.ts";
 import { replayArchived } from "../src/sql/archive.ts";
@@ -16,16 +16,14 @@ import {
   archiveLeased,
   claimMessages,
   deleteLeased,
-  deleteMessages,
-  endMessages,
   extendLeased,
   failLeased,
   releaseLeased,
-  updateMessage,
-} from "../src/sql/messages.ts";
+} from "../src/sql/leases.ts";
+import { deleteMessages, endMessages, updateMessage } from "../src/sql/messages.ts";
 import { purgeQueue } from "../src/sql/queues.ts";
 import { render, type Statement } from "../src/sql/sql.ts";
-import { freshPostgres, type TestDatabase } from "./support/databases.ts";
+import { bareClient, freshPostgres, type TestDatabase } from "./support/databases.ts";
 
 /** The id of the message that is fought for; ids that the sequence gives are far above it. */
 const ID = 777;
@@ -275,7 +273,7 @@ interface Connections {
 /** Three connections to a database of their own. */
 async function openConnections(): Promise<Connections> {
   const database = await freshPostgres();
-  const open = () => postgres(database.dsn, { max: 1, onnotice() {}, fetch_types: false });
+  const open = () => bareClient(database.dsn);
   const connections = [open(), open(), open()] as const;
   const close = async () => {
     await Promise.all(connections.map((connection) => connection.end({ timeout: 5 })));

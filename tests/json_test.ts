@@ -3,15 +3,7 @@ import { assert, assertEquals, AssertionError, assertMatch, assertNotEquals, ass
 import fc from "fast-check";
 import { test } from "node:test";
 import { runInNewContext } from "node:vm";
-import {
-  canonicalJson,
-  decodeError,
-  decodeJson,
-  encodeError,
-  encodeJson,
-  hashPayload,
-  type StoredError,
-} from "../src/json.ts";
+import { canonicalJson, decodeJson, encodeError, encodeJson, hashPayload, type StoredError } from "../src/json.ts";
 
 const CANARY = "canary-3141592653";
 
@@ -347,7 +339,7 @@ test("hashPayload() depends on the value and not on the order of its keys", asyn
 test("encodeError() keeps name, message, stack, code, cause and errors", () => {
   const cause = Object.assign(new TypeError("the cause"), { code: "ECONNREFUSED" });
   const error = new AggregateError([new Error("one"), "two"], "all failed", { cause });
-  const stored = decodeError(encodeError(Object.assign(error, { code: 42, secret: CANARY })));
+  const stored = storedOf(Object.assign(error, { code: 42, secret: CANARY }));
   assertEquals([stored.name, stored.message, stored.code], ["AggregateError", "all failed", "42"]);
   assertEquals([stored.cause?.name, stored.cause?.code], ["TypeError", "ECONNREFUSED"]);
   assertEquals(stored.errors?.map((inner) => inner.message), ["one", "two"]);
@@ -380,15 +372,15 @@ test("encodeError() finds words for everything that can be thrown", () => {
       },
     }, { name: "Error", message: "m" }],
   ];
-  for (const [thrown, expected] of cases) assertEquals(decodeError(encodeError(thrown)), expected);
+  for (const [thrown, expected] of cases) assertEquals(storedOf(thrown), expected);
 });
 
 test("encodeError() cuts at a character, and holds every bound", () => {
-  const { message } = decodeError(encodeError({ message: "😀".repeat(5_000) }));
+  const { message } = storedOf({ message: "😀".repeat(5_000) });
   assert(bytesOf(message) <= 4_096 && bytesOf(message) > 4_080);
   assertMatch(message, /^(😀)+…$/u);
-  assertEquals(decodeError(encodeError({ message: "a".repeat(4_096) })).message, "a".repeat(4_096));
-  assertEquals(decodeError(encodeError({ message: "a".repeat(4_097) })).message, `${"a".repeat(4_093)}…`);
+  assertEquals(storedOf({ message: "a".repeat(4_096) }).message, "a".repeat(4_096));
+  assertEquals(storedOf({ message: "a".repeat(4_097) }).message, `${"a".repeat(4_093)}…`);
 
   let chain: unknown = new Error("innermost");
   for (let level = 0; level < 20; level++) chain = new Error(`level ${level}`, { cause: chain });
@@ -401,11 +393,11 @@ test("encodeError() cuts at a character, and holds every bound", () => {
     cause: depth === 0 ? undefined : tree(depth - 1),
   });
   for (const error of [chain, loop, tree(4)]) checkBounds(encodeError(error));
-  assertEquals(decodeError(encodeError(loop)).cause?.cause?.cause?.cause, { name: "Error", message: "loop" });
-  assertEquals(decodeError(encodeError(tree(1))).errors?.length, 5);
+  assertEquals(storedOf(loop).cause?.cause?.cause?.cause, { name: "Error", message: "loop" });
+  assertEquals(storedOf(tree(1)).errors?.length, 5);
 });
 
-test("encodeError() never throws, and decodeError() reads back just what it wrote", () => {
+test("encodeError() never throws, and holds every bound whatever was thrown", () => {
   const part = fc.oneof(fc.anything(), wildText, fc.string({ minLength: 2_000, maxLength: 9_000, unit: "binary" }));
   const record = fc.record(
     { name: part, message: part, stack: part, code: part, cause: fc.anything(), errors: part },
@@ -413,20 +405,15 @@ test("encodeError() never throws, and decodeError() reads back just what it wrot
   );
   fc.assert(
     fc.property(fc.oneof(fc.anything(), record, fc.array(record).map((errors) => ({ errors }))), (thrown) => {
-      const text = encodeError(thrown);
-      checkBounds(text);
-      assertEquals<unknown>(decodeError(text), JSON.parse(text));
+      checkBounds(encodeError(thrown));
     }),
     { numRuns: 500 },
   );
 });
 
-test("decodeError() makes an error of any text", () => {
-  assertEquals(decodeError("not JSON"), { name: "Error", message: "not JSON" });
-  assertEquals(decodeError('"a text"'), { name: "Error", message: "a text" });
-  assertEquals(decodeError('{"message":"m","more":1}'), { name: "Error", message: "m" });
-  fc.assert(fc.property(fc.oneof(wildText, fc.json()), (text) => checkBounds(JSON.stringify(decodeError(text)))));
-});
+function storedOf(thrown: unknown): StoredError {
+  return decodeJson(encodeError(thrown)) as StoredError;
+}
 
 function checkBounds(text: string): void {
   assert(bytesOf(text) <= 16_384, `${bytesOf(text)} bytes`);

@@ -1,7 +1,9 @@
 /** Lists that are stored in several pieces, and work that is done batch by batch. */
 import { assertEquals, assertRejects } from "@std/assert";
 import { test } from "node:test";
-import { connect, StateError, type Store } from "../mod.ts";
+import postgres from "postgres";
+import { connect, NotFoundError, StateError, type Store } from "../mod.ts";
+import { freshPostgres } from "./support/databases.ts";
 import { BACKENDS } from "./support/model_run.ts";
 
 const LONG = "x".repeat(700_000);
@@ -113,3 +115,45 @@ for (const [name, open] of Object.entries(BACKENDS)) {
     }),
   );
 }
+
+test("enqueueMany() of several pieces stores nothing when the queue is created between two of them", async () => {
+  const database = await freshPostgres();
+  const client = postgres(database.dsn, { max: 1, onnotice() {} });
+  try {
+    await using store = await connect(database.dsn, { timeoutMs: 60_000 });
+    await store.admin.install();
+    const payloads = Array.from({ length: 7 }, (_, n) => ({ n, text: LONG }));
+    for (const [name, hasKeys] of [["plain", false], ["keyed", true]] as const) {
+      const session = await client.reserve();
+      await session`begin`;
+      let pieces = 0;
+      const tx = async (text: string, values: unknown[]): Promise<readonly unknown[]> => {
+        try {
+          return await session.unsafe(text, values as never[]);
+        } finally {
+          // On a connection of its own, and committed before the next piece is sent.
+          if (text.includes("enqueueMessages") && pieces++ === 0) await store.admin.createQueue(name);
+        }
+      };
+      const each = hasKeys ? { each: ({ n }: { n: number }) => ({ key: `key ${n}` }) } : {};
+      const producer = store.producer<{ n: number; text: string }>(name);
+      await assertRejects(() => producer.enqueueMany(payloads, { ...each, tx }), NotFoundError, name);
+      assertEquals(pieces, 1);
+      // The transaction goes on, and now the queue is there.
+      assertEquals((await producer.enqueueMany(payloads, { ...each, tx })).length, 7);
+      assertEquals(await store.admin.messages.count({ queue: name }), 0);
+      await session`commit`;
+      session.release();
+      assertEquals(await store.admin.messages.count({ queue: name }), 7);
+    }
+    await assertRejects(() => store.producer("none").enqueueMany(payloads), NotFoundError, "none");
+    await assertRejects(
+      () => store.transaction((tx) => store.producer("none").enqueueMany(payloads, { tx })),
+      NotFoundError,
+      "none",
+    );
+  } finally {
+    await client.end({ timeout: 5 });
+    await database.close();
+  }
+});

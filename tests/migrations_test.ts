@@ -17,12 +17,12 @@ import { freshPostgres } from "./support/databases.ts";
  */
 const HASHES: Readonly<Record<string, Readonly<Record<DialectName, string>>>> = {
   "1 tables": {
-    postgres: "d560b35d4db18c2c654739ca30e5a3e6b36597cae1e64a7eb58658ce07a61b2e",
-    sqlite: "fd3261f8d687843586aaf09b4d7c3b3ff17aacdcf821c618a15ab91d33347577",
+    postgres: "486f421f8e1e2b7453ac6f570298bf078ad5ef28d5c1c52039c6b732ab5bf122",
+    sqlite: "faefb814abfded3fddd5c452b7f34828a46514eb81145f938891bf129b67f1b8",
   },
   "2 functions": {
-    postgres: "cf8df2898567e12984be4c9dfd52b2b7a34077814064023cc7cb459272bd26b1",
-    sqlite: "ebb1a82580cb8becbddbc71dcc14d1c3094014b240081f4a3cc6137dc2d3a8f6",
+    postgres: "fcc8b023fd35f7f93ca28f29a09c411a96a034fcd2837b9b36b00690db4646a6",
+    sqlite: "29a157e7ffb3ef70b21d4a583f3e8c49eee84f9d48ab7001c1e6715a4e61fe69",
   },
 };
 

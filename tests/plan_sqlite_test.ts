@@ -12,14 +12,12 @@ import {
   archiveLeased,
   claimMessages,
   deleteLeased,
-  endMessages,
   extendLeased,
   failLeased,
-  findMessage,
   listAttempts,
   releaseLeased,
-  updateMessage,
-} from "../src/sql/messages.ts";
+} from "../src/sql/leases.ts";
+import { endMessages, findMessage, updateMessage } from "../src/sql/messages.ts";
 import { render, type Statement } from "../src/sql/sql.ts";
 
 const LEASE = { id: 7, token: 3 };

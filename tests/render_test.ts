@@ -10,6 +10,7 @@ import { describe, test } from "node:test";
 import * as archive from "../src/sql/archive.ts";
 import { type Dialect, postgres, sqlite } from "../src/sql/dialect.ts";
 import * as enqueue from "../src/sql/enqueue.ts";
+import * as leases from "../src/sql/leases.ts";
 import * as messages from "../src/sql/messages.ts";
 import * as metrics from "../src/sql/metrics.ts";
 import * as migrations from "../src/sql/migrations.ts";
@@ -41,7 +42,7 @@ const ENDING = { outcome: "cancelled", reason: MARK, by: MARK } as const;
 
 /** Each statement under the name of its function, with all that can make its text another one. */
 const STATEMENTS: Readonly<Record<string, readonly Statement[]>> = {
-  archiveLeased: [messages.archiveLeased([{ ...ITEM, reason: MARK, result: "[1]" }], MARK, MARK)],
+  archiveLeased: [leases.archiveLeased([{ ...ITEM, reason: MARK, result: "[1]" }], MARK, MARK)],
   claimMessages: [claim({}), claim({ type: MARK, leaseMs: 1_000 })],
   countArchived: [archive.countArchived({}), archive.countArchived({ ...FILTER, isExpired: true })],
   countMessages: [
@@ -52,7 +53,7 @@ const STATEMENTS: Readonly<Record<string, readonly Statement[]>> = {
   createMigrationsTable: [migrations.createMigrationsTable()],
   createQueue: [queues.createQueue(QUEUE, SETTINGS), queues.createQueue(QUEUE, { ...SETTINGS, isPaused: true })],
   createSchema: [migrations.createSchema('"pgqrs"')],
-  deleteLeased: [messages.deleteLeased([ITEM, { id: 5, token: null }], MARK)],
+  deleteLeased: [leases.deleteLeased([ITEM, { id: 5, token: null }], MARK)],
   deleteMessages: [messages.deleteMessages([1, 2])],
   deleteQueue: [queues.deleteQueue(QUEUE, false), queues.deleteQueue(QUEUE, true)],
   dropObject: ["table pgqrs_keys", "function pgqrs_claim(p_queue text)"].flatMap((name) =>
@@ -64,16 +65,17 @@ const STATEMENTS: Readonly<Record<string, readonly Statement[]>> = {
     enqueue.enqueueMessages(QUEUE, ["1"], { at_ms: 1_900_000_000_000 }),
     enqueue.enqueueMessages(QUEUE, ["1", `"two"`], [KEY, ENQUEUE_OPTIONS]),
   ],
-  extendLeased: [messages.extendLeased([{ ...ITEM, lease_ms: 5 }], MARK)],
-  failLeased: [messages.failLeased([{ ...ITEM, error: `{"message":"x"}`, delay_ms: 5, is_final: 0 }], MARK, MARK)],
+  extendLeased: [leases.extendLeased([{ ...ITEM, lease_ms: 5 }], MARK)],
+  failLeased: [leases.failLeased([{ ...ITEM, error: `{"message":"x"}`, delay_ms: 5, is_final: 0 }], MARK, MARK)],
   findArchived: [archive.findArchived(7)],
   findMessage: [messages.findMessage(7)],
-  findObjects: [migrations.findObjects()],
+  findObjects: [migrations.findObjects(["table pgqrs_keys"])],
   findOrphans: [migrations.findOrphans()],
   findQueue: [queues.findQueue(QUEUE)],
   findRefusal: [enqueue.findRefusal(QUEUE, [KEY, {}])],
+  findTriggers: [migrations.findTriggers(["table pgqrs_keys"])],
   inspectSchema: [migrations.inspectSchema(MARK)],
-  listAttempts: [messages.listAttempts([1, 2])],
+  listAttempts: [leases.listAttempts([1, 2])],
   listArchived: [
     archive.listArchived({}, { limit: 10, offset: 20, after: undefined }),
     archive.listArchived(FILTER, { limit: 10, offset: 0, after: { archivedAt: 1_900_000_000_000, id: 7 } }),
@@ -94,7 +96,7 @@ const STATEMENTS: Readonly<Record<string, readonly Statement[]>> = {
   ],
   purgeQueue: [queues.purgeQueue(QUEUE, false), queues.purgeQueue(QUEUE, true)],
   releaseHeld: [messages.releaseHeld(MARK)],
-  releaseLeased: [messages.releaseLeased([{ ...ITEM, delay_ms: 5 }], MARK)],
+  releaseLeased: [leases.releaseLeased([{ ...ITEM, delay_ms: 5 }], MARK)],
   replayArchived: [
     archive.replayArchived({ ids: [1, 2] }, 2),
     archive.replayArchived({ queue: QUEUE, outcome: "failed" }, 100),
@@ -112,7 +114,7 @@ const STATEMENTS: Readonly<Record<string, readonly Statement[]>> = {
 };
 
 /** What else the modules of statements export: readers of rows and pieces of statements. */
-const OTHERS = ["after", "decodeEnqueued", "decodeMetrics", "idOfQueue", "migrationStatements"];
+const OTHERS = ["after", "decodeEnqueued", "lacksQueue", "decodeMetrics", "idOfQueue", "migrationStatements"];
 
 const DIALECTS: readonly Dialect[] = [postgres, sqlite];
 
@@ -165,6 +167,7 @@ test("every statement of src/sql is in the golden files", () => {
   const modules: readonly Readonly<Record<string, unknown>>[] = [
     archive,
     enqueue,
+    leases,
     messages,
     metrics,
     migrations,
@@ -176,8 +179,8 @@ test("every statement of src/sql is in the golden files", () => {
   assertEquals(functions.filter((name) => !OTHERS.includes(name)).sort(), Object.keys(STATEMENTS).sort());
 });
 
-function claim(changes: Partial<messages.Claim>): Statement {
-  return messages.claimMessages({
+function claim(changes: Partial<leases.Claim>): Statement {
+  return leases.claimMessages({
     queue: QUEUE,
     limit: 10,
     leaseMs: undefined,

@@ -37,6 +37,7 @@ export interface Verdict {
 const FUNCTIONS = "src/sql/migrations/0002_functions.ts";
 const CLAIM = "src/sql/migrations/0002_claim.ts";
 const TABLES = "src/sql/migrations/0001_tables.ts";
+const LEASES = "src/sql/leases.ts";
 const MESSAGES = "src/sql/messages.ts";
 
 /** All faults. */
@@ -53,7 +54,7 @@ export const FAULTS: readonly Fault[] = [
   },
   {
     name: "the fence on SQLite ignores the token",
-    file: MESSAGES,
+    file: LEASES,
     find: " and m.token = coalesce(i.value ->> 'token', m.token)",
     replace: "",
     test: onSqlite(
@@ -70,7 +71,7 @@ export const FAULTS: readonly Fault[] = [
   },
   {
     name: "the fence on SQLite ignores the holder",
-    file: MESSAGES,
+    file: LEASES,
     find: " and m.holder = ${holder} and",
     replace: " and",
     test: onSqlite("settling", "archiveMany() by id alone is refused to another consumer of the same name"),
@@ -99,7 +100,7 @@ export const FAULTS: readonly Fault[] = [
   },
   {
     name: "lists are locked in the order of the caller",
-    file: MESSAGES,
+    file: LEASES,
     find: "[...items].sort((a, b) => a.id - b.id)",
     replace: "[...items]",
     test: manyForms("archiveMany locks in one order, whatever the order of the list"),
@@ -162,7 +163,7 @@ export const FAULTS: readonly Fault[] = [
   },
   {
     name: "a lane of SQLite is not in the order of due times",
-    file: MESSAGES,
+    file: LEASES,
     find: "order by c.due_at, c.id limit",
     replace: "order by c.id limit",
     test: onSqlite("consumer", "dequeue() takes by priority, then by due time, then by id"),
@@ -176,7 +177,7 @@ export const FAULTS: readonly Fault[] = [
   },
   {
     name: "a crash counts as a failed attempt",
-    file: MESSAGES,
+    file: LEASES,
     find: "token = token + 1, crashes = crashes + 1",
     replace: "token = token + 1, attempts = attempts + 1",
     test: onSqlite("counts", "attempts count reported failures, crashes expired leases, and a release neither"),

@@ -1,5 +1,5 @@
 /** Messages that have ended, and among them the dead letters. */
-import { type CallLimits, type Database, partlyApplied } from "../database.ts";
+import { type CallLimits, type Database, partlyApplied, type QueryLimits } from "../database.ts";
 import { type ArchivedMessage, toArchivedMessage } from "../message.ts";
 import { checkBoolean, checkInteger, checkOptions, checkTexts, idOf, instantOf, LIMITS } from "../options.ts";
 import {
@@ -14,7 +14,6 @@ import {
 } from "../sql/archive.ts";
 import { listQueues } from "../sql/queues.ts";
 import { decodeArchived, decodeQueue } from "../sql/record.ts";
-import { limitsOf } from "./messages.ts";
 import { type Page, PAGE_OPTIONS, pageLimit, type PageOptions, parseCursor, toPage } from "./page.ts";
 import { nameOf, type QueueName } from "./queues.ts";
 
@@ -85,7 +84,7 @@ export class ArchiveAdmin {
     const [archivedAt = 0, id = 0] = parseCursor(cursor, 2) ?? [];
     const after = cursor === undefined ? undefined : { archivedAt, id };
     const statement = listArchived(archiveFilter(options), { limit: limit + 1, offset, after });
-    const rows = await this.#database.query(statement, limitsOf(options));
+    const rows = await this.#database.query(statement, options);
     return toPage(
       rows.map((row) => toArchivedMessage<T>(decodeArchived(row))),
       limit,
@@ -96,7 +95,7 @@ export class ArchiveAdmin {
   /** Counts ended messages. */
   async count(options: ArchiveQuery & CallLimits = {}): Promise<number> {
     checkOptions("archive.count", options, [...QUERY, ...LIMITS]);
-    const [row] = await this.#database.query(countArchived(archiveFilter(options)), limitsOf(options));
+    const [row] = await this.#database.query(countArchived(archiveFilter(options)), options);
     return Number(row?.[0] ?? 0);
   }
 
@@ -106,7 +105,10 @@ export class ArchiveAdmin {
     const { expired = false } = options;
     checkBoolean("expired", expired);
     const filter = { ...archiveFilter(options), isExpired: expired };
-    const limits = this.#database.startCall(limitsOf(options));
+    return await this.#database.call(options, (call) => this.#purge(filter, call));
+  }
+
+  async #purge(filter: ArchiveFilter & { readonly isExpired: boolean }, limits: QueryLimits): Promise<number> {
     // Queue by queue: the index that tells what ended first begins with the queue.
     const queues = filter.queue === undefined ? await this.#queueNames(limits) : [filter.queue];
     let count = 0;
@@ -114,18 +116,18 @@ export class ArchiveAdmin {
       for (const queue of queues) {
         for await (const purged of this.#purgeQueue({ ...filter, queue }, limits)) count += purged;
       }
-      if (expired) await this.#purgeKeys(filter.queue, limits);
+      if (filter.isExpired) await this.#purgeKeys(filter.queue, limits);
       return count;
     } catch (error) {
       throw count === 0 ? error : partlyApplied(error);
     }
   }
 
-  async #queueNames(limits: CallLimits): Promise<string[]> {
+  async #queueNames(limits: QueryLimits): Promise<string[]> {
     return (await this.#database.query(listQueues(), limits)).map((row) => decodeQueue(row).name);
   }
 
-  async *#purgeQueue(filter: ArchiveFilter, limits: CallLimits): AsyncGenerator<number> {
+  async *#purgeQueue(filter: ArchiveFilter, limits: QueryLimits): AsyncGenerator<number> {
     for (let purged = BATCH; purged === BATCH;) {
       const [row] = await this.#database.query(purgeArchived(filter, BATCH), limits);
       purged = Number(row?.[0] ?? 0);
@@ -133,7 +135,7 @@ export class ArchiveAdmin {
     }
   }
 
-  async #purgeKeys(queue: string | undefined, limits: CallLimits): Promise<void> {
+  async #purgeKeys(queue: string | undefined, limits: QueryLimits): Promise<void> {
     let after: KeyPlace | undefined;
     do {
       const [row] = await this.#database.query(purgeKeys(queue, BATCH, after), limits);
@@ -180,13 +182,22 @@ export class DeadAdmin {
    */
   async replay(which: DeadQuery | number | readonly number[], limits: CallLimits = {}): Promise<number[]> {
     checkOptions("dead.replay", limits, LIMITS);
-    const call = this.#database.startCall(limits);
     if (typeof which === "number" || Array.isArray(which)) {
       const ids = [which].flat().map(idOf);
-      return ids.length === 0 ? [] : await this.#replay({ ids }, ids.length, call);
+      return ids.length === 0 ? [] : await this.#replay({ ids }, ids.length, limits);
     }
     checkOptions("dead.replay", which, DEAD_QUERY);
     const filter = archiveFilter(which as DeadQuery);
+    return await this.#database.call(limits, (call) => this.#replayAll(filter, call));
+  }
+
+  /** Deletes dead letters in batches. Resolves to how many. */
+  async purge(options: DeadQuery & PurgeOptions = {}): Promise<number> {
+    checkOptions("dead.purge", options, [...DEAD_QUERY, ...LIMITS, "expired"]);
+    return await this.#archive.purge({ ...options, outcome: "failed" });
+  }
+
+  async #replayAll(filter: ArchiveFilter, call: QueryLimits): Promise<number[]> {
     // What failed after this call began is not for it: otherwise a message that fails at once would go in circles.
     const [row] = await this.#database.query(countArchived({ ...filter, outcome: "failed" }), call);
     const count = Number(row?.[0] ?? 0);
@@ -201,13 +212,7 @@ export class DeadAdmin {
     return replayed;
   }
 
-  /** Deletes dead letters in batches. Resolves to how many. */
-  async purge(options: DeadQuery & PurgeOptions = {}): Promise<number> {
-    checkOptions("dead.purge", options, [...DEAD_QUERY, ...LIMITS, "expired"]);
-    return await this.#archive.purge({ ...options, outcome: "failed" });
-  }
-
-  async #replay(filter: Parameters<typeof replayArchived>[0], limit: number, limits: CallLimits): Promise<number[]> {
+  async #replay(filter: Parameters<typeof replayArchived>[0], limit: number, limits: QueryLimits): Promise<number[]> {
     const rows = await this.#database.query(replayArchived({ ...filter, outcome: "failed" }, limit), limits);
     return rows.map(([id]) => Number(id)).sort((a, b) => a - b);
   }

@@ -1,8 +1,16 @@
 /** Live messages, seen and changed by an operator. Every change takes a lease away: its holder learns that it lost it. */
 import type { CallLimits, Database } from "../database.ts";
-import { type Message, type MessageState, toMessage } from "../message.ts";
-import { checkInteger, checkName, checkOptions, checkTexts, idOf, instantOf, LIMITS } from "../options.ts";
-import { assertDuration } from "../retry.ts";
+import { type Message, toMessage } from "../message.ts";
+import {
+  checkDuration,
+  checkInteger,
+  checkName,
+  checkOptions,
+  checkTexts,
+  idOf,
+  instantOf,
+  LIMITS,
+} from "../options.ts";
 import {
   countMessages,
   deleteMessages,
@@ -41,7 +49,7 @@ export interface MessageUpdate extends CallLimits {
 
 /** Options of operations on a message by its id. */
 export interface ByIdOptions extends CallLimits {
-  /** Why, for the archive. */
+  /** Why, for the archive. @default "archived" or "cancelled" */
   readonly reason?: string;
   /** Who, for the archive. @default "operator" */
   readonly by?: string;
@@ -73,17 +81,14 @@ export class MessageAdmin {
     checkOptions("messages.list", options, [...QUERY, ...PAGE_OPTIONS]);
     const limit = pageLimit(options.limit, this.#database);
     const [afterId] = parseCursor(options.cursor, 1) ?? [];
-    const rows = await this.#database.query(
-      listMessages({ ...filterOf(options), afterId }, limit + 1),
-      limitsOf(options),
-    );
+    const rows = await this.#database.query(listMessages({ ...filterOf(options), afterId }, limit + 1), options);
     return toPage(rows.map((row) => toMessage<T>(decodeLive(row))), limit, ({ id }) => String(id));
   }
 
   /** Counts live messages. */
   async count(options: MessageQuery & CallLimits = {}): Promise<number> {
     checkOptions("messages.count", options, [...QUERY, ...LIMITS]);
-    const [row] = await this.#database.query(countMessages(filterOf(options)), limitsOf(options));
+    const [row] = await this.#database.query(countMessages(filterOf(options)), options);
     return Number(row?.[0] ?? 0);
   }
 
@@ -118,7 +123,7 @@ export class MessageAdmin {
     checkOptions("messages.update", options, [...LIMITS, "at", "delayMs", "priority"]);
     const { at, delayMs, priority, ...limits } = options;
     if (at !== undefined && delayMs !== undefined) throw new TypeError("Cannot use delayMs and at together");
-    if (delayMs !== undefined) assertDuration("delayMs", delayMs);
+    if (delayMs !== undefined) checkDuration("delayMs", delayMs);
     if (priority !== undefined) checkInteger("priority", priority, 0, 9);
     const dueAt = at === undefined ? undefined : instantOf("at", at);
     const [row] = await this.#database.query(updateMessage(idOf(id), { dueAt, delayMs, priority }), limits);
@@ -144,10 +149,5 @@ function filterOf({ queue, state, type, key }: MessageQuery): MessageFilter {
     throw new TypeError(`Cannot use state: it must be one of ${STATES.join(", ")}`);
   }
   checkTexts({ type, key });
-  return { queue: queue === undefined ? undefined : nameOf(queue), state: state as MessageState & "ready", type, key };
-}
-
-/** The limits among other options. */
-export function limitsOf({ signal, timeoutMs }: CallLimits): CallLimits {
-  return { ...(signal !== undefined && { signal }), ...(timeoutMs !== undefined && { timeoutMs }) };
+  return { queue: queue === undefined ? undefined : nameOf(queue), state, type, key };
 }

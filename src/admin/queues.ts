@@ -1,15 +1,15 @@
 /** Queues: create, look at, change, delete. */
 import { type CallLimits, type Database, partlyApplied, unknownQueue } from "../database.ts";
 import { StateError } from "../errors.ts";
-import { checkBoolean, checkInteger, checkOptions, LIMITS } from "../options.ts";
+import { checkBoolean, checkDuration, checkInteger, checkOptions, LIMITS } from "../options.ts";
 import { type Queue, resolveQueue } from "../queue.ts";
-import { assertDuration, type Backoff, resolveBackoff } from "../retry.ts";
+import { type Backoff, resolveBackoff } from "../retry.ts";
 import { createQueue, deleteQueue, listQueues, purgeQueue, type QueueSettings, updateQueue } from "../sql/queues.ts";
 import { decodeQueue, type QueueRecord } from "../sql/record.ts";
 
 /** Settings of a queue. */
 export interface QueueOptions {
-  /** For how long messages are leased unless the consumer says. Null: what the store says. @default null */
+  /** For how long messages are leased unless the call says so, in milliseconds. Null: what the store says. @default null */
   readonly leaseMs?: number | null;
   /** After how many failed attempts a message becomes a dead letter. @default the store's `maxAttempts` (5) */
   readonly maxAttempts?: number;
@@ -17,7 +17,7 @@ export interface QueueOptions {
   readonly maxCrashes?: number;
   /** The pause after a failed attempt. @default exponential from 1 s to 60 s with a quarter left to chance */
   readonly backoff?: Backoff;
-  /** For how long ended messages are kept. Null: for ever. @default 30 days */
+  /** For how long ended messages are kept, in milliseconds. Null: for ever. @default 30 days */
   readonly retentionMs?: number | null;
   /** Whether deliveries are stopped. @default false */
   readonly paused?: boolean;
@@ -39,7 +39,7 @@ export interface QueueInfo {
   readonly updatedAt: Date;
   /** Since when deliveries are stopped; null while they are not. */
   readonly pausedAt: Date | null;
-  /** For how long messages are leased unless the consumer says; null: what the store says. */
+  /** For how long messages are leased unless the call says so, in milliseconds; null: what the store says. */
   readonly leaseMs: number | null;
   /** After how many failed attempts a message becomes a dead letter. */
   readonly maxAttempts: number;
@@ -47,7 +47,7 @@ export interface QueueInfo {
   readonly maxCrashes: number;
   /** The pause after a failed attempt. */
   readonly backoff: Required<Backoff>;
-  /** For how long ended messages are kept; null: for ever. */
+  /** For how long ended messages are kept, in milliseconds; null: for ever. */
   readonly retentionMs: number | null;
 }
 
@@ -83,13 +83,15 @@ export class QueueAdmin {
     } = options;
     checkBoolean("ifMissing", ifMissing);
     const settings = encodeSettings({ leaseMs, maxAttempts, maxCrashes, backoff, retentionMs, paused });
-    const [row] = await this.#database.query(createQueue(name, settings), limits);
-    this.#database.forgetQueue(name);
-    if (row !== undefined) return toInfo(decodeQueue(row));
-    if (ifMissing) return await this.get(name, limits);
-    throw new StateError(`Cannot create queue ${JSON.stringify(name)}: it exists`, {
-      from: "existing",
-      to: "existing",
+    return await this.#database.call(limits, async (call) => {
+      const [row] = await this.#database.query(createQueue(name, settings), call);
+      this.#database.forgetQueue(name);
+      if (row !== undefined) return toInfo(decodeQueue(row));
+      if (ifMissing) return toInfo(await this.#database.queueNamed(name, call));
+      throw new StateError(`Cannot create queue ${JSON.stringify(name)}: it exists`, {
+        from: "existing",
+        to: "existing",
+      });
     });
   }
 
@@ -137,13 +139,15 @@ export class QueueAdmin {
     const name = nameOf(queue);
     const { force = false, ...limits } = options;
     checkBoolean("force", force);
-    const rows = await this.#database.query(deleteQueue(name, force), { ...limits, isLong: true });
-    this.#database.forgetQueue(name);
-    if (rows.some(([id]) => Number(id) > 0)) return;
-    await this.#database.queueNamed(name, limits);
-    throw new StateError(`Cannot delete queue ${JSON.stringify(name)}: it has live messages; use { force: true }`, {
-      from: "in use",
-      to: "deleted",
+    await this.#database.call(limits, async (call) => {
+      const rows = await this.#database.query(deleteQueue(name, force), { ...call, isLong: true });
+      this.#database.forgetQueue(name);
+      if (rows.some(([id]) => Number(id) > 0)) return;
+      await this.#database.queueNamed(name, call);
+      throw new StateError(`Cannot delete queue ${JSON.stringify(name)}: it has live messages; use { force: true }`, {
+        from: "in use",
+        to: "deleted",
+      });
     });
   }
 
@@ -153,18 +157,19 @@ export class QueueAdmin {
     const name = nameOf(queue);
     const { force = false, ...limits } = options;
     checkBoolean("force", force);
-    const call = this.#database.startCall({ ...limits, isLong: true });
-    await this.#database.queueNamed(name, call);
-    const { listLimit } = this.#database.target.dialect;
-    let count = 0;
-    for (;;) {
-      const [row] = await this.#database.query(purgeQueue(name, force), call).catch((error) => {
-        throw count === 0 ? error : partlyApplied(error);
-      });
-      const purged = Number(row?.[0] ?? 0);
-      count += purged;
-      if (purged < listLimit) return count;
-    }
+    return await this.#database.call({ ...limits, isLong: true }, async (call) => {
+      await this.#database.queueNamed(name, call);
+      const { listLimit } = this.#database.target.dialect;
+      let count = 0;
+      for (;;) {
+        const [row] = await this.#database.query(purgeQueue(name, force), call).catch((error) => {
+          throw count === 0 ? error : partlyApplied(error);
+        });
+        const purged = Number(row?.[0] ?? 0);
+        count += purged;
+        if (purged < listLimit) return count;
+      }
+    });
   }
 
   async #update(name: string, settings: QueueSettings, limits: CallLimits): Promise<QueueInfo> {
@@ -183,10 +188,10 @@ export function nameOf(queue: QueueName): string {
 function encodeSettings(
   { leaseMs, maxAttempts, maxCrashes, backoff, retentionMs, paused }: QueueOptions,
 ): QueueSettings {
-  if (leaseMs !== undefined && leaseMs !== null) assertDuration("leaseMs", leaseMs, 1);
+  if (leaseMs !== undefined && leaseMs !== null) checkDuration("leaseMs", leaseMs, 1);
   if (maxAttempts !== undefined) checkInteger("maxAttempts", maxAttempts, 1, 10_000);
   if (maxCrashes !== undefined) checkInteger("maxCrashes", maxCrashes, 1, 10_000);
-  if (retentionMs !== undefined && retentionMs !== null) assertDuration("retentionMs", retentionMs);
+  if (retentionMs !== undefined && retentionMs !== null) checkDuration("retentionMs", retentionMs);
   if (backoff !== undefined) checkOptions("backoff", backoff, ["baseMs", "jitter", "kind", "maxMs"]);
   if (paused !== undefined) checkBoolean("paused", paused);
   return {

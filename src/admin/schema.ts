@@ -1,5 +1,5 @@
 /** Makes, checks and removes the tables. */
-import type { Database } from "../database.ts";
+import type { Database, LetIn } from "../database.ts";
 import { DatabaseError, SchemaError } from "../errors.ts";
 import { checkBoolean, checkOptions } from "../options.ts";
 import { quoteName } from "../sql/dialect.ts";
@@ -10,6 +10,7 @@ import {
   dropObject,
   findObjects,
   findOrphans,
+  findTriggers,
   inspectSchema,
   listMigrations,
   lockMigrations,
@@ -51,6 +52,10 @@ export interface MigrationStep {
 /** For how long one installation may wait for another and work. */
 const INSTALL_MS = 60_000;
 
+/** Executes a statement, in the transaction of the migration or outside of any. */
+type Query = (one: Statement) => Promise<readonly Row[]>;
+
+/** What is there already. */
 interface Inspection {
   readonly exists: boolean;
   readonly isWritable: boolean;
@@ -61,9 +66,10 @@ interface Inspection {
 }
 
 /** Installs what is missing. Safe to call at any time and by many processes at once: one works, the others wait. */
-export async function install(database: Database, options: InstallOptions = {}): Promise<MigrationStep[]> {
+export async function install(database: Database, options: InstallOptions = {}): Promise<void> {
   checkOptions("install", options, ["unlogged"]);
-  return await applyPending(database, { isUnlogged: isUnlogged(database, options) });
+  const schemaOptions = { isUnlogged: isUnlogged(database, options) };
+  await database.letIn((letIn) => applyPending(database, schemaOptions, letIn));
 }
 
 /** Applies or prints the steps that are pending. */
@@ -72,8 +78,8 @@ export async function migrate(database: Database, options: MigrateOptions = {}):
   const { print = false, ...installOptions } = options;
   checkBoolean("print", print);
   const schemaOptions = { isUnlogged: isUnlogged(database, installOptions) };
-  if (!print) return await applyPending(database, schemaOptions);
-  const pending = await pendingMigrations(database);
+  if (!print) return await database.letIn((letIn) => applyPending(database, schemaOptions, letIn));
+  const pending = await database.letIn((letIn) => pendingMigrations(database, queryOf(database, letIn)));
   const texts = (statements: readonly Statement[]): string[] =>
     statements.flatMap((one) =>
       render(one, { ...database.target, clock: undefined }).parts.map(({ text }) => `${text};`)
@@ -94,20 +100,25 @@ export async function migrate(database: Database, options: MigrateOptions = {}):
  * @throws {SchemaError} naming all that is missing or altered.
  */
 export async function verify(database: Database): Promise<void> {
-  const inspection = await inspect(database);
+  await database.letIn((letIn) => compare(database, letIn));
+}
+
+async function compare(database: Database, letIn: LetIn): Promise<void> {
+  const query = queryOf(database, letIn);
+  const inspection = await inspect(database, query);
   if (!inspection.isOurs) throw new SchemaError(`pgqrs is not installed${inSchema(database)}: run "pgqrs install"`);
-  const applied = await database.query(listMigrations());
+  const applied = await query(listMigrations());
   const version = versionOf(applied);
   const problems = version === schemaVersion ? [] : [`version ${version} where ${schemaVersion} is needed`];
   const expected = descriptionOf(applied);
-  const [row] = await database.query(findObjects());
+  const [row] = await query(findObjects(Object.keys(expected)));
   const actual = JSON.parse(String(row?.[0] ?? "{}")) as Record<string, string>;
   for (const [name, definition] of Object.entries(expected)) {
     if (actual[name] === undefined) problems.push(`missing ${name}`);
     else if (normal(actual[name]) !== normal(definition)) problems.push(`altered ${name}`);
   }
   // Only in tables that are as they should be can anything be looked for.
-  const orphans = problems.length > 0 ? [] : await database.query(findOrphans(), { isLong: true });
+  const orphans = problems.length > 0 ? [] : await database.query(findOrphans(), { ...letIn, isLong: true });
   for (const [id] of orphans) problems.push(`orphaned messages: the queue with id ${id} is gone`);
   if (problems.length > 0) {
     throw new SchemaError(`pgqrs schema${inSchema(database)} is not as installed: ${problems.join("; ")}`);
@@ -116,27 +127,38 @@ export async function verify(database: Database): Promise<void> {
 
 /** Removes our own objects and nothing else; a schema that we created stays. Resolves to their names. */
 export async function uninstall(database: Database): Promise<string[]> {
-  if (!(await inspect(database)).isOurs) return [];
-  return await inMigration(database, async (query) => {
-    if (!(await inspectWith(database, query)).isOurs) return [];
-    const names = Object.keys(descriptionOf(await query(listMigrations())));
-    const dropped: string[] = [];
-    // Functions first: one of them returns rows of a table.
-    for (const name of [...names.filter(isFunction), ...names.filter((name) => !isFunction(name))]) {
-      const drop = dropObject(name);
-      if (drop === undefined) continue;
-      await query(drop);
-      dropped.push(name);
-    }
-    return dropped;
+  return await database.letIn(async (letIn) => {
+    if (!(await inspect(database, queryOf(database, letIn))).isOurs) return [];
+    return await inMigration(database, letIn, (query) => dropAll(database, query));
   });
 }
 
-async function applyPending(database: Database, options: SchemaOptions): Promise<MigrationStep[]> {
+async function dropAll(database: Database, query: Query): Promise<string[]> {
+  if (!(await inspect(database, query)).isOurs) return [];
+  const names = Object.keys(descriptionOf(await query(listMigrations())));
+  // Whatever else depends on our objects makes the database refuse, but a trigger would go with its table.
+  const triggers = (await query(findTriggers(names))).map(([name, on]) => `${name} on ${on}`);
+  if (triggers.length > 0) {
+    throw new SchemaError(
+      `Cannot uninstall${inSchema(database)}: first drop the triggers of yours on our tables: ${triggers.join(", ")}`,
+    );
+  }
+  const dropped: string[] = [];
+  // Functions first: one of them returns rows of a table.
+  for (const name of [...names.filter(isFunction), ...names.filter((name) => !isFunction(name))]) {
+    const drop = dropObject(name);
+    if (drop === undefined) continue;
+    await query(drop);
+    dropped.push(name);
+  }
+  return dropped;
+}
+
+async function applyPending(database: Database, options: SchemaOptions, letIn: LetIn): Promise<MigrationStep[]> {
   try {
-    if ((await pendingMigrations(database)).length === 0) return [];
-    return await inMigration(database, async (query) => {
-      const inspection = await inspectWith(database, query);
+    if ((await pendingMigrations(database, queryOf(database, letIn))).length === 0) return [];
+    return await inMigration(database, letIn, async (query) => {
+      const inspection = await inspect(database, query);
       const pending = await pendingAfter(database, inspection, query);
       if (!inspection.exists) await query(createSchema(quoteName(database.target.schema)));
       await query(createMigrationsTable());
@@ -151,34 +173,30 @@ async function applyPending(database: Database, options: SchemaOptions): Promise
     });
   } catch (error) {
     if (!(error instanceof DatabaseError) || error.reason !== "permission") throw error;
-    throw await explainPermission(database, error);
+    throw await explainPermission(database, error, letIn);
   }
 }
 
-async function pendingMigrations(database: Database): Promise<readonly Migration[]> {
-  const inspection = await inspect(database);
-  return await pendingAfter(database, inspection, (one) => database.query(one));
+async function pendingMigrations(database: Database, query: Query): Promise<readonly Migration[]> {
+  return await pendingAfter(database, await inspect(database, query), query);
 }
 
 async function pendingAfter(
   database: Database,
   { isOurs, hasObjects }: Inspection,
-  query: (one: Statement) => Promise<readonly Row[]>,
+  query: Query,
 ): Promise<readonly Migration[]> {
+  const where = inSchema(database);
   if (!isOurs && hasObjects) {
     throw new SchemaError(
-      `Cannot install${
-        inSchema(database)
-      }: it holds pgqrs_* objects that this library did not make (the Rust pgqrs uses ` +
-        `the same names); choose another schema, for example connect(dsn, { schema: "pgqrs" })`,
+      `Cannot install${where}: it holds pgqrs_* objects that this library did not make (the Rust pgqrs uses the same ` +
+        `names); choose another schema, for example connect(dsn, { schema: "pgqrs" })`,
     );
   }
   const version = isOurs ? versionOf(await query(listMigrations())) : 0;
   if (version > schemaVersion) {
     throw new SchemaError(
-      `Cannot work${
-        inSchema(database)
-      }: its version ${version} was made by a newer release; this one knows ${schemaVersion}`,
+      `Cannot work${where}: its version ${version} was made by a newer release; this one knows ${schemaVersion}`,
     );
   }
   return migrations.filter((migration) => migration.version > version);
@@ -187,13 +205,19 @@ async function pendingAfter(
 /** Runs work in one transaction that nobody else migrates in. A kill at any statement leaves nothing behind. */
 async function inMigration<T>(
   database: Database,
-  work: (query: (one: Statement) => Promise<readonly Row[]>) => Promise<T>,
+  letIn: LetIn,
+  work: (query: Query) => Promise<T>,
 ): Promise<T> {
   return await database.transaction(async (tx) => {
-    const query = (one: Statement): Promise<readonly Row[]> => database.query(one, { timeoutMs: INSTALL_MS, tx });
+    const query: Query = (one) => database.query(one, { timeoutMs: INSTALL_MS, tx });
     await query(lockMigrations(database.target.schema));
     return await work(query);
-  }, INSTALL_MS);
+  }, { ...letIn, timeoutMs: INSTALL_MS });
+}
+
+/** Executes outside of a transaction. */
+function queryOf(database: Database, letIn: LetIn): Query {
+  return (one) => database.query(one, letIn);
 }
 
 function preparation(database: Database): Statement[] {
@@ -204,14 +228,7 @@ function preparation(database: Database): Statement[] {
   ];
 }
 
-async function inspect(database: Database): Promise<Inspection> {
-  return await inspectWith(database, (one) => database.query(one));
-}
-
-async function inspectWith(
-  database: Database,
-  query: (one: Statement) => Promise<readonly Row[]>,
-): Promise<Inspection> {
+async function inspect(database: Database, query: Query): Promise<Inspection> {
   const [row = []] = await query(inspectSchema(database.target.schema));
   const isSet = (i: number): boolean => Number(row[i]) > 0;
   const [, , , , user, tables] = row.map(String);
@@ -226,8 +243,8 @@ async function inspectWith(
 }
 
 /** Names the statement that lets this role go on: each works for an owner who is no superuser and has no other roles. */
-async function explainPermission(database: Database, error: DatabaseError): Promise<Error> {
-  const { exists, isOurs, isWritable, tables, user } = await inspect(database);
+async function explainPermission(database: Database, error: DatabaseError, letIn: LetIn): Promise<Error> {
+  const { exists, isOurs, isWritable, tables, user } = await inspect(database, queryOf(database, letIn));
   const schema = quoteName(database.target.schema);
   if (!exists) {
     return new SchemaError(

@@ -41,12 +41,7 @@ async function run(argv: readonly string[], io: Io): Promise<number> {
   }
   const { command, call, format } = request;
   const { dsn, config: configFile, schema } = call.flags as Record<string, string | undefined>;
-  const config = await Config.load({
-    ...(dsn !== undefined && { dsn }),
-    ...(configFile !== undefined && { configFile }),
-    ...(schema !== undefined && { schema }),
-  });
-  await using store = await connect(config);
+  await using store = await connect(await Config.load({ dsn, configFile, schema }));
   const output = await command.run(store, call);
   io.out(printData(output, format));
   if (output.note !== undefined) io.err(`${printable(output.note)}\n`);

@@ -28,12 +28,12 @@ export function joinExecute(tx: unknown, toError: (error: unknown, statement: st
           }
         })
       );
-      return endWithin(rows, options, (reason) => unanswered(name, reason));
+      return endWithin(rows, options, (reason) => undecided(name, reason));
     },
   };
 }
 
-function unanswered(statement: string, reason: "aborted" | "timeout"): DatabaseError {
+function undecided(statement: string, reason: "aborted" | "timeout"): DatabaseError {
   return new DatabaseError(`No answer to ${statement} in the caller's transaction in time: its end decides`, {
     outcome: "unknown",
     reason,

@@ -1,6 +1,7 @@
 /** Lets one in at a time, in the order of arrival. */
-import { DatabaseError } from "../errors.ts";
+import type { DatabaseError } from "../errors.ts";
 import type { CallOptions } from "../sql/driver.ts";
+import { unsent } from "./failure.ts";
 import { endWithin } from "./transaction.ts";
 
 /** A queue in front of a connection that can do one thing at a time. */
@@ -52,10 +53,5 @@ export class Gate {
 }
 
 function failure(statement: string, reason: "aborted" | "closed" | "timeout"): DatabaseError {
-  const why = reason === "closed" ? "the store is closed" : "the database is busy";
-  return new DatabaseError(`Cannot ${statement}: ${why}; nothing was changed`, {
-    outcome: "not_applied",
-    reason,
-    statement,
-  });
+  return unsent(statement, reason, reason === "closed" ? "the store is closed" : "the database is busy");
 }

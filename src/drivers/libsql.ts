@@ -16,10 +16,11 @@ import type {
   TransactionLimits,
 } from "../sql/driver.ts";
 import type { Rendered, RenderedPart } from "../sql/sql.ts";
+import { unanswered, unsent } from "./failure.ts";
 import { joinExecute } from "./foreign.ts";
 import { isBusy, toDatabaseError } from "./sqlite_failure.ts";
 import { encodeCallerValue } from "./sqlite_value.ts";
-import { CALLERS, endWithin, rolledBack, runParts, TransactionClock, Turns } from "./transaction.ts";
+import { CALLERS, COMMIT_MS, endWithin, rolledBack, runParts, TransactionClock, Turns } from "./transaction.ts";
 
 /** What we use of a result of a libSQL client. */
 export interface LibsqlResult {
@@ -55,8 +56,6 @@ export interface LibsqlClient {
 
 const SHORTEST_PAUSE_MS = 5;
 const LONGEST_PAUSE_MS = 200;
-/** How long the end of a transaction may take, whatever was left of its time. */
-const COMMIT_MS = 900;
 
 /** Opens a driver for a `libsql:`, `turso:`, `http:` or `https:` DSN. */
 export async function openLibsql(dsn: string, options: DriverOptions): Promise<Driver> {
@@ -96,7 +95,6 @@ class LibsqlDriver implements Driver {
   readonly #client: LibsqlClient;
   readonly #isOwned: boolean;
   readonly #timeoutMs: number;
-  #isClosed = false;
 
   constructor(client: LibsqlClient, { timeoutMs }: DriverOptions, isOwned: boolean) {
     this.#client = client;
@@ -143,7 +141,7 @@ class LibsqlDriver implements Driver {
       await endWithin(
         tx.commit(),
         { deadline: Math.max(clock.deadline, performance.now() + COMMIT_MS) },
-        (reason) => lost("commit", reason),
+        (reason) => unanswered("commit", reason),
       )
         .catch((error) => {
           throw toFailure(error, "commit");
@@ -159,7 +157,6 @@ class LibsqlDriver implements Driver {
   }
 
   close(): Promise<void> {
-    this.#isClosed = true;
     if (this.#isOwned) this.#client.close();
     return Promise.resolve();
   }
@@ -167,10 +164,9 @@ class LibsqlDriver implements Driver {
   /** Sends until the database is free. A request whose answer was lost is never sent again: it may have been applied. */
   async #whileBusy<T>(name: string, limits: CallOptions, send: () => Promise<T>): Promise<T> {
     for (let pause = SHORTEST_PAUSE_MS;; pause = Math.min(pause * 2, LONGEST_PAUSE_MS)) {
-      if (this.#isClosed) throw unsent(name, "closed");
-      if (limits.signal?.aborted) throw unsent(name, "aborted");
+      if (limits.signal?.aborted) throw unsent(name, "aborted", "the call was aborted");
       try {
-        return await endWithin(send(), limits, (reason) => lost(name, reason));
+        return await endWithin(send(), limits, (reason) => unanswered(name, reason));
       } catch (error) {
         const failure = toFailure(error, name);
         const isLate = limits.deadline !== undefined && performance.now() + pause > limits.deadline;
@@ -259,23 +255,6 @@ function connectionFailure(statement: string, outcome: Outcome, status: string |
   return new DatabaseError(`Cannot ${statement}: ${why}; ${effect}`, {
     outcome,
     reason: status === "401" || status === "403" ? "permission" : "connection",
-    statement,
-  });
-}
-
-function lost(statement: string, reason: "aborted" | "timeout"): DatabaseError {
-  return new DatabaseError(`No answer to ${statement} in time: it may or may not have been applied`, {
-    outcome: "unknown",
-    reason,
-    statement,
-  });
-}
-
-function unsent(statement: string, reason: "aborted" | "closed"): DatabaseError {
-  const why = reason === "closed" ? "the store is closed" : "the call was aborted";
-  return new DatabaseError(`Cannot ${statement}: ${why}; nothing was changed`, {
-    outcome: "not_applied",
-    reason,
     statement,
   });
 }

@@ -4,7 +4,6 @@
  * Two pipelined connections carry more than a pool of sixteen, because every answer wakes one process instead of many.
  * A transaction, a long statement and a migration get a connection of their own and never stand in that pipeline.
  */
-import { DatabaseError } from "../errors.ts";
 import { postgres as dialect } from "../sql/dialect.ts";
 import type {
   CallOptions,
@@ -16,17 +15,16 @@ import type {
   TransactionLimits,
 } from "../sql/driver.ts";
 import type { Rendered, RenderedPart } from "../sql/sql.ts";
+import { unsent } from "./failure.ts";
 import { parsePostgresDsn } from "./postgres_address.ts";
 import { assertCommitted, isRetryable } from "./postgres_failure.ts";
+import { Lane, type Session } from "./postgres_lane.ts";
 import { joinPostgres } from "./postgres_session.ts";
-import { closedError, Lane, type Session } from "./postgres_lane.ts";
-import { endWithin, rolledBack, runParts, TransactionClock } from "./transaction.ts";
+import { COMMIT_MS, endWithin, rolledBack, runParts, TransactionClock } from "./transaction.ts";
 
 /** How many statements may be under way on one connection, well below the hundred at which the client misbehaves. */
 const PIPELINE = 50;
 const RETRY_PAUSE_MS = 10;
-/** How long the end of a transaction may take, whatever was left of its time. */
-const COMMIT_MS = 900;
 
 /** Opens a driver for a DSN. Nothing is sent before the first call. */
 export function openPostgres(dsn: string, options: DriverOptions): Driver {
@@ -38,7 +36,7 @@ export function openPostgres(dsn: string, options: DriverOptions): Driver {
 /** Who waits for a place on a connection, or for a connection as a whole. */
 interface Waiter {
   readonly isWhole: boolean;
-  readonly give: (lane: Lane | undefined) => void;
+  readonly give: (lane: Lane) => void;
 }
 
 class PostgresDriver implements Driver {
@@ -48,7 +46,6 @@ class PostgresDriver implements Driver {
   /** Who waits for a place, by the connections that would do: a place of the one kind is of no use to the other. */
   readonly #waiting = new Map<readonly Lane[], Waiter[]>();
   readonly #timeoutMs: number;
-  #isClosed = false;
 
   constructor(newLane: () => Lane, { maxConnections, timeoutMs }: DriverOptions) {
     const hot = maxConnections > 2 ? 2 : 1;
@@ -88,11 +85,9 @@ class PostgresDriver implements Driver {
     return joinPostgres(tx);
   }
 
-  async close(): Promise<void> {
-    this.#isClosed = true;
+  close(): Promise<void> {
     for (const lane of [...this.#hot, ...this.#wide]) lane.close();
-    for (const line of this.#waiting.values()) for (const { give } of line.splice(0)) give(undefined);
-    await Promise.resolve();
+    return Promise.resolve();
   }
 
   async #queryOnce(name: string, part: RenderedPart, limits: CallOptions): Promise<readonly Row[]> {
@@ -108,24 +103,21 @@ class PostgresDriver implements Driver {
 
   /** A place on the least busy connection, as soon as there is one; or a connection as a whole. */
   async #take(statement: string, lanes: readonly Lane[], isWhole: boolean, limits: CallOptions): Promise<Lane> {
-    if (this.#isClosed) throw closedError();
     const line = this.#waiting.get(lanes) ?? [];
     const free = line.length === 0 ? occupy(lanes, isWhole) : undefined;
     if (free !== undefined) return free;
     if (line.length === 0) this.#waiting.set(lanes, line);
     let give: Waiter["give"] = () => {};
-    const turn = new Promise<Lane | undefined>((resolve) => give = resolve);
+    const turn = new Promise<Lane>((resolve) => give = resolve);
     const waiter = { give, isWhole };
     line.push(waiter);
     try {
-      const lane = await endWithin(turn, limits, (reason) => allBusy(statement, reason));
-      if (lane === undefined) throw closedError();
-      return lane;
+      return await endWithin(turn, limits, (reason) => unsent(statement, reason, "all connections are busy"));
     } catch (error) {
       const index = line.indexOf(waiter);
       if (index >= 0) line.splice(index, 1);
       // A place that came together with the deadline belongs to the next one in the line.
-      else turn.then((lane) => lane !== undefined && this.#giveBack(lanes, lane, isWhole));
+      else turn.then((lane) => this.#giveBack(lanes, lane, isWhole));
       throw error;
     }
   }
@@ -155,14 +147,6 @@ function occupy(lanes: readonly Lane[], isWhole: boolean): Lane | undefined {
   best.load++;
   if (isWhole) best.isReserved = true;
   return best;
-}
-
-function allBusy(statement: string, reason: "aborted" | "timeout"): DatabaseError {
-  return new DatabaseError(`Cannot ${statement}: all connections are busy; nothing was changed`, {
-    outcome: "not_applied",
-    reason,
-    statement,
-  });
 }
 
 const BEGIN: RenderedPart = { text: "begin", values: [] };

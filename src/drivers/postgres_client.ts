@@ -16,12 +16,10 @@ import type {
   TransactionLimits,
 } from "../sql/driver.ts";
 import type { Rendered, RenderedPart } from "../sql/sql.ts";
+import { unanswered, unsent } from "./failure.ts";
 import { assertCommitted, toDatabaseError } from "./postgres_failure.ts";
-import { joinPostgres, type PostgresClient, type PostgresSession, sendRaw, unanswered } from "./postgres_session.ts";
-import { CALLERS, endWithin, rolledBack, runParts, TransactionClock } from "./transaction.ts";
-
-/** How long the end of a transaction may take, whatever was left of its time. */
-const COMMIT_MS = 900;
+import { joinPostgres, type PostgresClient, type PostgresSession, sendRaw } from "./postgres_session.ts";
+import { CALLERS, COMMIT_MS, endWithin, rolledBack, runParts, TransactionClock } from "./transaction.ts";
 
 /** Makes a driver of the caller's client. */
 export function adoptPostgres(client: PostgresClient, options: DriverOptions): Driver {
@@ -79,12 +77,7 @@ class PostgresClientDriver implements Driver {
       return await endWithin(
         reserved,
         limits,
-        (reason) =>
-          new DatabaseError("Cannot begin a transaction: all connections are busy; nothing was changed", {
-            outcome: "not_applied",
-            reason,
-            statement: "begin a transaction",
-          }),
+        (reason) => unsent("begin a transaction", reason, "all connections are busy"),
       );
     } catch (error) {
       // It may still come, and then it belongs to the others.

@@ -2,7 +2,28 @@
 import { DatabaseError, type DatabaseReason, type Outcome } from "../errors.ts";
 
 /** Classes of SQLSTATE whose server messages hold names and no values, so that they may be shown. */
-const VALUE_FREE = ["08", "0A", "25", "28", "2D", "34", "3D", "3F", "40", "42", "53", "54", "55", "57", "58", "XX"];
+const VALUE_FREE = [
+  "08",
+  "0A",
+  "25",
+  "28",
+  "2B",
+  "2D",
+  "34",
+  "3D",
+  "3F",
+  "40",
+  "42",
+  "53",
+  "54",
+  "55",
+  "57",
+  "58",
+  "XX",
+];
+
+/** Something cannot be removed because of others; only the detail names them. */
+const DEPENDED_UPON = "2BP01";
 
 /** States after which the same statement may simply be sent again: it was rolled back for the sake of others. */
 const RETRYABLE: readonly string[] = ["40001", "40P01", "55P03"];
@@ -16,7 +37,7 @@ const HOPELESS = /CERT|SELF_SIGNED|^UNABLE_TO_|^ERR_(SSL|TLS)_|^E(ACCES|ISDIR|NO
 /** Makes a `DatabaseError` without any value of the statement: details, parameters and the original stay behind. */
 export function toDatabaseError(error: unknown, statement: string): DatabaseError {
   if (error instanceof DatabaseError) return error;
-  const { code, severity, message, constraint } = fieldsOf(error);
+  const { code, severity, message, constraint, detail } = fieldsOf(error);
   if (severity === undefined) {
     const failure = { outcome: "unknown", reason: "connection", statement } as const;
     return new DatabaseError(`Connection was lost during ${statement}: it may or may not have been applied`, failure);
@@ -24,7 +45,7 @@ export function toDatabaseError(error: unknown, statement: string): DatabaseErro
   const outcome = outcomeOf(code, severity);
   // A syntax error quotes the place where the parser stopped, which may be a literal.
   const shown = VALUE_FREE.includes(code.slice(0, 2))
-    ? message.replace(/ at or near "[^\w].*$/s, "")
+    ? message.replace(/ at or near "[^\w].*$/s, "") + (code === DEPENDED_UPON ? `: ${detail}` : "")
     : describeClass(code, constraint);
   const told = outcome === "unknown" ? "it may or may not have been applied" : "nothing was changed";
   return new DatabaseError(`Cannot ${statement}: ${shown} (SQLSTATE ${code}); ${told}`, {
@@ -85,6 +106,7 @@ interface ServerFields {
   readonly severity: string | undefined;
   readonly message: string;
   readonly constraint: string | undefined;
+  readonly detail: string;
 }
 
 function fieldsOf(error: unknown): ServerFields {
@@ -96,5 +118,6 @@ function fieldsOf(error: unknown): ServerFields {
     severity: textOf(fields.severity),
     message: textOf(fields.message) ?? "",
     constraint: textOf(fields.constraint_name),
+    detail: textOf(fields.detail) ?? "",
   };
 }

@@ -8,6 +8,7 @@ import { DatabaseError } from "../errors.ts";
 import type { CallOptions, DriverOptions, Row } from "../sql/driver.ts";
 import type { RenderedPart } from "../sql/sql.ts";
 import type { PostgresAddress } from "./postgres_address.ts";
+import { unanswered, unsent } from "./failure.ts";
 import { isWorthReconnecting, toDatabaseError } from "./postgres_failure.ts";
 import { openSocket, requestCancel, TlsRefusedError } from "./postgres_socket.ts";
 import { encodePostgresValue, serializers } from "./postgres_value.ts";
@@ -67,19 +68,10 @@ export class Lane {
   async open(statement: string, options: CallOptions): Promise<Session> {
     if (this.#session !== undefined) return this.#session;
     this.#opening ??= this.#connect().finally(() => this.#opening = undefined);
-    const closing = this.#closing.signal;
-    const signal = options.signal === undefined ? closing : AbortSignal.any([options.signal, closing]);
     return await endWithin(
       this.#opening,
-      { deadline: options.deadline, signal },
-      (reason) =>
-        closing.aborted
-          ? closedError()
-          : new DatabaseError(`Cannot ${statement}: no connection to the database in time; nothing was changed`, {
-            outcome: "not_applied",
-            reason,
-            statement,
-          }),
+      options,
+      (reason) => unsent(statement, reason, "no connection to the database in time"),
     );
   }
 
@@ -120,12 +112,7 @@ export class Lane {
   }
 
   #assertCurrent(session: Session, statement: string): void {
-    if (this.#session === session) return;
-    throw new DatabaseError(`Cannot ${statement}: the connection was lost; nothing was changed`, {
-      outcome: "not_applied",
-      reason: "connection",
-      statement,
-    });
+    if (this.#session !== session) throw unsent(statement, "connection", "the connection was lost");
   }
 
   /** Gives the connection up: whatever is under way ends as *unknown*, and the next call opens a new one. */
@@ -153,7 +140,7 @@ export class Lane {
     discard(session);
   }
 
-  /** Closes the connection for good. */
+  /** Closes the connection for good, with whatever nobody waits for any more. */
   close(): void {
     this.#closing.abort();
     this.dispose("Store was closed");
@@ -199,6 +186,7 @@ export class Lane {
     const lost = new Promise<never>((_, reject) =>
       socket.once("close", () => reject(new Error("Connection closed by the server")))
     );
+    lost.catch(() => {});
     try {
       const hello = client.unsafe("select pg_catalog.pg_backend_pid()").values();
       const answer = await Promise.race([hello, lost]) as unknown as { state: { pid: number; secret: number } } & Row[];
@@ -207,12 +195,9 @@ export class Lane {
       const isPooled = this.#options.pooler === "auto" ? Number(answer[0]?.[0]) !== pid : this.#options.pooler;
       const session = { client, socket, pid, secret, isPooled };
       socket.once("close", () => this.#session === session && this.dispose("Connection was lost"));
-      lost.catch(() => {});
       return session;
     } catch (error) {
-      lost.catch(() => {});
-      socket.destroy();
-      client.end({ timeout: 0 }).catch(() => {});
+      discard({ client, socket });
       throw error;
     } finally {
       clearTimeout(timer);
@@ -297,13 +282,7 @@ export class Lane {
     const time = performance.now();
     for (const call of this.#calls) {
       if (call.deadline > time) continue;
-      call.reject(
-        new DatabaseError(`No answer to ${call.statement} in time: it may or may not have been applied`, {
-          outcome: "unknown",
-          reason: "timeout",
-          statement: call.statement,
-        }),
-      );
+      call.reject(unanswered(call.statement, "timeout"));
       this.dispose("Connection was given up because another call on it got no answer");
       return;
     }
@@ -311,7 +290,7 @@ export class Lane {
 }
 
 /** The caller stopped waiting for something that was already sent. */
-export function abortedError(statement: string): DatabaseError {
+function abortedError(statement: string): DatabaseError {
   return new DatabaseError(`Waiting for ${statement} was aborted: it may or may not have been applied`, {
     outcome: "unknown",
     reason: "aborted",
@@ -319,8 +298,8 @@ export function abortedError(statement: string): DatabaseError {
   });
 }
 
-/** The store was closed before the call was sent. */
-export function closedError(): DatabaseError {
+/** Ends an attempt to connect for which nobody waits any more. */
+function closedError(): DatabaseError {
   return new DatabaseError("Store is closed", { outcome: "not_applied", reason: "closed" });
 }
 
@@ -371,7 +350,7 @@ async function cancelAll(address: PostgresAddress, { pid, secret }: Session, und
   }
 }
 
-function discard({ client, socket }: Session): void {
+function discard({ client, socket }: Pick<Session, "client" | "socket">): void {
   socket.destroy();
   client.end({ timeout: 0 }).catch(() => {});
 }

@@ -1,7 +1,7 @@
 /** What we use of a `postgres` client of the caller, and how our statements travel through it. */
-import { DatabaseError } from "../errors.ts";
 import type { CallOptions, Connection, Row } from "../sql/driver.ts";
 import type { Rendered, RenderedPart } from "../sql/sql.ts";
+import { unanswered } from "./failure.ts";
 import { joinExecute } from "./foreign.ts";
 import { toDatabaseError } from "./postgres_failure.ts";
 import { endWithin, runParts } from "./transaction.ts";
@@ -30,6 +30,7 @@ export interface PostgresQuery extends PromiseLike<unknown> {
 type RawAnswer = readonly (readonly (Uint8Array | null)[])[] & { readonly command?: string };
 
 const decoder = new TextDecoder();
+
 /** Sends one part through a session of the client and reads the answer raw. */
 export async function sendRaw(
   session: PostgresSession,
@@ -58,12 +59,4 @@ export function joinPostgres(tx: unknown): Connection {
     query: ({ name, parts }: Rendered, options: CallOptions = {}): Promise<readonly Row[]> =>
       runParts(parts, (part) => sendRaw(tx as PostgresSession, name, part, options, false)),
   };
-}
-
-export function unanswered(statement: string, reason: "aborted" | "timeout"): DatabaseError {
-  return new DatabaseError(`No answer to ${statement} in time: it may or may not have been applied`, {
-    outcome: "unknown",
-    reason,
-    statement,
-  });
 }

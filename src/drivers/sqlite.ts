@@ -21,8 +21,9 @@ import { joinExecute } from "./foreign.ts";
 import { Gate } from "./gate.ts";
 import { isBusy, toDatabaseError } from "./sqlite_failure.ts";
 import { createFile, parseSqliteDsn } from "./sqlite_file.ts";
+import { WriteAheadLog } from "./sqlite_log.ts";
 import { encodeCallerValue } from "./sqlite_value.ts";
-import { CALLERS, endWithin, rolledBack, runParts, TransactionClock, Turns } from "./transaction.ts";
+import { CALLERS, COMMIT_MS, endWithin, rolledBack, runParts, TransactionClock, Turns } from "./transaction.ts";
 
 /** What we use of a prepared statement of `node:sqlite`. */
 export interface SqliteStatement {
@@ -51,8 +52,6 @@ interface SqliteOptions extends DriverOptions {
 
 const SHORTEST_PAUSE_MS = 1;
 const LONGEST_PAUSE_MS = 25;
-/** How long the end of a transaction may take, whatever was left of its time. */
-const COMMIT_MS = 500;
 /** How long statements may run in a row before the event loop gets its turn. */
 const STRETCH_MS = 8;
 
@@ -63,7 +62,8 @@ export async function openSqlite(dsn: string, options: DriverOptions): Promise<D
   const { setImmediate } = await import("node:timers");
   if (path !== ":memory:") await createFile(path);
   const client = openFile(() => new DatabaseSync(path) as unknown as SqliteClient);
-  const driver = new SqliteDriver(client, { ...options, setImmediate }, true);
+  const log = path === ":memory:" || !options.useWal ? undefined : new WriteAheadLog(path, client);
+  const driver = new SqliteDriver(client, { ...options, setImmediate }, true, log);
   await driver.prepareConnection(options.useWal ? "wal" : "delete", synchronous);
   return driver;
 }
@@ -82,11 +82,18 @@ class SqliteDriver implements Driver {
   readonly #nextMacrotask: SqliteOptions["setImmediate"];
   readonly #gate = new Gate();
   readonly #statements = new Map<string, SqliteStatement>();
+  readonly #log: WriteAheadLog | undefined;
   #closing: Promise<void> | undefined;
   #stretchEndsAt = 0;
 
-  constructor(client: SqliteClient, { timeoutMs, setImmediate }: SqliteOptions, isOwned: boolean) {
+  constructor(
+    client: SqliteClient,
+    { timeoutMs, setImmediate }: SqliteOptions,
+    isOwned: boolean,
+    log?: WriteAheadLog,
+  ) {
     this.#client = client;
+    this.#log = log;
     this.#nextMacrotask = setImmediate;
     this.#isOwned = isOwned;
     this.#timeoutMs = timeoutMs;
@@ -120,9 +127,10 @@ class SqliteDriver implements Driver {
     await this.#gate.enter("begin a transaction", clock);
     try {
       await this.#whileBusy("begin", clock, () => this.#client.exec("begin immediate"));
+      this.#log?.begin();
       try {
         const result = await endWithin(
-          work(new SqliteTransaction((part) => this.#all(part), this.#client, clock)),
+          work(new SqliteTransaction((part) => this.#all(part), this.#client, clock, () => this.#takeTurns())),
           clock,
         );
         clock.end();
@@ -149,6 +157,7 @@ class SqliteDriver implements Driver {
   async #close(): Promise<void> {
     // Whoever was let in before may finish; nobody is let in after.
     await this.#gate.close();
+    await this.#log?.close();
     this.#statements.clear();
     if (this.#isOwned) this.#client.close();
   }
@@ -158,6 +167,7 @@ class SqliteDriver implements Driver {
     await this.#whileBusy(name, limits, () => this.#client.exec("begin immediate"));
     const rows: Row[] = [];
     try {
+      this.#log?.begin();
       for (const part of parts) {
         for (const row of this.#all(part)) rows.push(row);
         assertInTime(name, limits);
@@ -198,7 +208,10 @@ class SqliteDriver implements Driver {
 
   /** Without a log to write ahead to, a commit waits for those who read. */
   async #commit(limits: CallOptions): Promise<void> {
+    await this.#log?.sync();
+    assertInTime("commit", limits);
     await this.#whileBusy("commit", limits, () => this.#client.exec("commit"));
+    this.#log?.end();
   }
 
   #all({ text, values }: RenderedPart): Row[] {
@@ -208,10 +221,12 @@ class SqliteDriver implements Driver {
       statement.setReturnArrays(true);
       this.#statements.set(text, statement);
     }
+    this.#log?.count(values);
     return statement.all(...values) as Row[];
   }
 
   #rollback(): void {
+    this.#log?.end();
     try {
       this.#client.exec("rollback");
     } catch {
@@ -224,12 +239,19 @@ class SqliteTransaction implements TransactionConnection {
   readonly #all: (part: RenderedPart) => Row[];
   readonly #client: SqliteClient;
   readonly #clock: TransactionClock;
+  readonly #takeTurns: () => Promise<void>;
   readonly #turns = new Turns();
 
-  constructor(all: (part: RenderedPart) => Row[], client: SqliteClient, clock: TransactionClock) {
+  constructor(
+    all: (part: RenderedPart) => Row[],
+    client: SqliteClient,
+    clock: TransactionClock,
+    takeTurns: () => Promise<void>,
+  ) {
     this.#all = all;
     this.#client = client;
     this.#clock = clock;
+    this.#takeTurns = takeTurns;
   }
 
   async query({ name, parts }: Rendered): Promise<readonly Row[]> {
@@ -246,7 +268,7 @@ class SqliteTransaction implements TransactionConnection {
 
   /** The callback may have ended while this waited for its turn, and after that nothing would be rolled back. */
   async #whileOpen<T>(name: string, work: () => T): Promise<T> {
-    await Promise.resolve();
+    await this.#takeTurns();
     this.#clock.assertOpen();
     try {
       return work();

@@ -27,15 +27,20 @@ export function parseSqliteDsn(dsn: string): SqliteAddress {
   return { path, synchronous };
 }
 
-/** Creates the file with mode 0600 if there is none; SQLite gives its side files the mode of the database. */
+/**
+ * Creates the file with mode 0600 if there is none; SQLite gives its side files the mode of the database. A file that
+ * exists is never opened here: to close it would drop the locks that other connections of this process have on it, and
+ * then another process takes itself for the last one and deletes the log under their hands.
+ */
 export async function createFile(path: string): Promise<void> {
   const { mkdir, open } = await import("node:fs/promises");
   const { dirname } = await import("node:path");
   try {
     await mkdir(dirname(path), { recursive: true, mode: 0o700 });
-    await (await open(path, "a", 0o600)).close();
+    await (await open(path, "wx", 0o600)).close();
   } catch (error) {
     const code = String((error as { code?: unknown }).code ?? "");
+    if (code === "EEXIST") return;
     throw new DatabaseError(`Cannot open the database file: ${code || "permission denied"}; nothing was changed`, {
       outcome: "not_applied",
       reason: code === "EACCES" || code === "EPERM" || code === "" ? "permission" : "connection",

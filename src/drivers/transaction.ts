@@ -6,6 +6,9 @@ import type { RenderedPart } from "../sql/sql.ts";
 /** What a statement that the caller has written is called in errors: its text may hold values. */
 export const CALLERS = "run a statement of the transaction";
 
+/** How long the end of a transaction may take, whatever was left of its time. */
+export const COMMIT_MS = 900;
+
 /** A longer timer would fire at once. */
 const LONGEST_TIMER_MS = 2_147_483_647;
 

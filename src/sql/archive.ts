@@ -1,6 +1,6 @@
 /** The statements on messages that have ended. */
+import { idOfQueue } from "./queues.ts";
 import { archivedColumns } from "./record.ts";
-import { idOfQueue } from "./messages.ts";
 import {
   type Deferred,
   type Fragment,

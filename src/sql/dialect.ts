@@ -2,6 +2,7 @@
  * The two dialects: only what is *spelled* differently stands here. What is truly different stands as twins beside each
  * other, in `perDialect` of the file that holds the statement.
  */
+
 /** The names of the dialects. */
 export type DialectName = "postgres" | "sqlite";
 

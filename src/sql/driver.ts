@@ -47,7 +47,7 @@ export interface Driver extends Connection {
    * @throws {TypeError} when `tx` is nothing that statements can be executed with.
    */
   join(tx: unknown): Connection;
-  /** Closes what this driver has opened, and nothing else. Calls under way end within their deadline. */
+  /** Closes what this driver has opened, and nothing else. Called when no call is under way and none will come. */
   close(): Promise<void>;
 }
 

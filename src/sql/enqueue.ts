@@ -1,4 +1,7 @@
 /** The statements that put messages on a queue. */
+import { DatabaseError } from "../errors.ts";
+import { idOfQueue } from "./queues.ts";
+import type { MessageState } from "./record.ts";
 import {
   type Fragment,
   instant,
@@ -15,8 +18,6 @@ import {
   table,
   testNow,
 } from "./sql.ts";
-import { idOfQueue } from "./messages.ts";
-import type { MessageState } from "./record.ts";
 
 /** What is said of all messages of a list, or of each. The names are those under which SQL reads them. */
 export interface EnqueueItem {
@@ -86,20 +87,29 @@ export function decodeEnqueued(rows: readonly (readonly unknown[])[], count: num
     if (answer.refused !== undefined) {
       return { index: Number(answer.n) - 1, id: Number(answer.id), reason: answer.refused };
     }
+    const { n, ids, last } = answer;
     const maxAttempts = answer.max_attempts ?? undefined;
-    if (answer.ids !== undefined) { for (const id of answer.ids) fresh.push({ id, at, maxAttempts }); }
-    else if (answer.last !== undefined) {
-      for (let id = answer.last - count + 1; id <= answer.last; id++) fresh.push({ id, at, maxAttempts });
-    } else if (answer.n === 0) continue;
-    else if (answer.n === undefined || answer.n === null) fresh.push({ id: Number(answer.id), at, maxAttempts });
-    else {out[Number(row[1] ?? 0) + answer.n - 1] = answer.is_new === 1
-        ? { id: Number(answer.id), at, maxAttempts }
-        : foundIn(answer, at);}
+    if (ids !== undefined) {
+      for (const id of ids) fresh.push({ id, at, maxAttempts });
+    } else if (last !== undefined) {
+      for (let id = last - count + 1; id <= last; id++) fresh.push({ id, at, maxAttempts });
+    } else if (n === undefined || n === null) {
+      fresh.push({ id: Number(answer.id), at, maxAttempts });
+    } else if (n > 0) {
+      const own = answer.is_new === 1 ? { id: Number(answer.id), at, maxAttempts } : foundIn(answer, at);
+      // The second column is what the places of one part of a large list have to be moved by.
+      out[Number(row[1] ?? 0) + n - 1] = own;
+    }
   }
   if (rows.length === 0) return undefined;
   // What came without a number are the items without a key, in their order.
   for (let i = 0, next = 0; i < count; i++) out[i] ??= fresh[next++] as Enqueued;
   return out;
+}
+
+/** Whether a list of several parts failed because there is no such queue. */
+export function lacksQueue(error: unknown): boolean {
+  return error instanceof DatabaseError && error.sqlState === "22012";
 }
 
 interface EnqueueAnswer {
@@ -155,21 +165,26 @@ function callParts(
     const call = sql`${table("enqueue_many")}(
   ${queue}, ${jsonLater(() => `[${list.join(",")}]`)}, ${jsonLater(() => encodeOptions(own))}, ${testNow}
 )`;
-    return isList(options) && chunks.length > 1 ? callKeyed(call, start) : sql`select cast(e as text) from ${call} e`;
+    return chunks.length > 1 ? callPart(call, start) : sql`select cast(e as text) from ${call} e`;
   });
 }
 
 /**
- * One of several calls for a list with keys. A call that is refused has stored nothing and says so in a row; here it must
- * undo the calls before it, which a missing message id does: it violates the table's own constraint. The second column is
- * what the places in the part have to be moved by.
+ * One of several calls for a list. A call that is refused has stored nothing and says so in a row; here it must undo the
+ * calls before it, which a missing message id does: it violates the table's own constraint. A call that finds no queue has
+ * no row; it must end the list, because a queue that is created now would get the rest of it: so it divides by zero, see
+ * {@linkcode lacksQueue}. One that finds the queue keeps it from being deleted until the transaction ends. The second column
+ * is what the places in the part have to be moved by.
  */
-function callKeyed(call: Fragment, start: number): Fragment {
+function callPart(call: Fragment, start: number): Fragment {
   return sql`with answer as materialized (
   select e from ${call} e
 ), refused as (
   insert into ${table("keys")} (queue_id, key, message_id, hash, hold)
   select 0, '', null, '', 'default' from answer where e ->> 'refused' is not null
+), missing as (
+  insert into ${table("keys")} (queue_id, key, message_id, hash, hold)
+  select 1 / count(*), '', null, '', 'default' from answer having count(*) = 0
 )
 select cast(e as text), ${start} from answer`;
 }
@@ -315,7 +330,7 @@ order by i.n limit 1`,
       sqlite: () =>
         sql`select i.value ->> 'n', k.message_id, i.value ->> 'conflict' = 'reject'
 from json_each(${items}) i cross join ${table("keys")} k on ${keyRow} and k.key = i.value ->> 'key'
-where ${refuses(raw("0") as Fragment)}
+where ${refuses(raw("0"))}
 order by i.key limit 1`,
     }),
   );

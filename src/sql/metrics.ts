@@ -71,7 +71,7 @@ export function decodeMetrics(row: readonly unknown[]): QueueMetrics {
   };
 }
 
-/** Who holds leases. Rows: holder, queue, how many, since when, until when, whether the last has run out. */
+/** Who holds leases. Rows: holder, queue, how many, since when, until when, how many have run out. */
 export function listHolders(): Statement {
   return statement(
     "listHolders",

@@ -3,10 +3,12 @@
  * forgotten. A test holds the hash of every released entry. They are additive, so that workers of two releases can run on
  * one schema. TypeScript and not `.sql` files, because Node cannot import text.
  */
-import { postgresTables, sqliteTables } from "./migrations/0001_tables.ts";
-import { postgresFunctions } from "./migrations/0002_functions.ts";
+import type { DialectName } from "./dialect.ts";
+import { postgresTables, sqliteTables, tableObjects } from "./migrations/0001_tables.ts";
+import { functionObjects, postgresFunctions } from "./migrations/0002_functions.ts";
 import {
   type Fragment,
+  json,
   perDialect,
   raw,
   sql,
@@ -27,6 +29,8 @@ export interface SchemaOptions {
 export interface Migration {
   readonly version: number;
   readonly name: string;
+  /** What it makes, by kind and name, as a description has it: whatever else there is belongs to somebody else. */
+  readonly objects: Readonly<Record<DialectName, readonly string[]>>;
   readonly postgres: (options: SchemaOptions) => readonly Fragment[];
   readonly sqlite: (options: SchemaOptions) => readonly Fragment[];
 }
@@ -36,10 +40,17 @@ export const migrations: readonly Migration[] = [
   {
     version: 1,
     name: "tables",
+    objects: tableObjects,
     postgres: ({ isUnlogged }) => postgresTables(isUnlogged),
     sqlite: () => sqliteTables(),
   },
-  { version: 2, name: "functions", postgres: () => postgresFunctions(), sqlite: () => [] },
+  {
+    version: 2,
+    name: "functions",
+    objects: functionObjects,
+    postgres: () => postgresFunctions(),
+    sqlite: () => [],
+  },
 ];
 
 /** The version of the schema that this release makes and needs. */
@@ -75,7 +86,7 @@ export function createMigrationsTable(): Statement {
   );
 }
 
-/** Notes a migration as applied, with a description of every object as it is now: `verify` compares with that. */
+/** Notes a migration as applied, with a description of what has been made so far: `verify` compares with that. */
 function recordMigration({ version, name }: Migration): Statement {
   const at = perDialect({
     postgres: () => raw("statement_timestamp()"),
@@ -84,7 +95,7 @@ function recordMigration({ version, name }: Migration): Statement {
   return statement(
     "recordMigration",
     sql`insert into ${table("migrations")} (version, name, applied_at, objects)
-select ${raw(String(version))}, ${raw(`'${name}'`)}, ${at}, (${describeObjects()})`,
+select ${raw(String(version))}, ${raw(`'${name}'`)}, ${at}, (${describeObjects(objectsUpTo(version))})`,
   );
 }
 
@@ -96,59 +107,116 @@ export function listMigrations(): Statement {
   );
 }
 
-/** Describes the objects as they are. Row: a JSON object. */
-export function findObjects(): Statement {
-  return statement("findObjects", sql`select cast(d as text) from (${describeObjects("d")}) t`);
+/** Describes objects as they are, given their names in a description. Row: a JSON object. */
+export function findObjects(names: readonly string[]): Statement {
+  return statement("findObjects", sql`select cast(objects as text) from (${describeObjects(bound(names))}) t`);
 }
 
-/** A query with one value: a JSON object of the name of each of our objects and what defines it. */
-function describeObjects(as = "objects"): Fragment {
+/**
+ * Finds the triggers of others on our tables, given the names in a description; they would go with their tables. Rows: the
+ * trigger, the table.
+ */
+export function findTriggers(names: readonly string[]): Statement {
+  return statement(
+    "findTriggers",
+    perDialect({
+      postgres: () =>
+        sql`select t.tgname, c.relname
+from pg_catalog.pg_trigger t
+join pg_catalog.pg_class c on c.oid = t.tgrelid
+where c.relnamespace = ${SCHEMA} and 'table ' || c.relname in (${elements(bound(names))}) and not t.tgisinternal
+order by 1, 2`,
+      sqlite: () =>
+        sql`select name, tbl_name from sqlite_schema
+where type = 'trigger' and 'table ' || tbl_name in (${elements(bound(names))})
+  and type || ' ' || name not in (${elements(bound(names))})
+order by 1, 2`,
+    }),
+  );
+}
+
+/** A list of names as a JSON text that is bound. */
+function bound(names: readonly string[]): Fragment {
+  return sql`${json(JSON.stringify(names))}`;
+}
+
+/** What the migrations up to a version make, as a JSON text: part of the statement, because a migration binds nothing. */
+function objectsUpTo(version: number): Fragment {
+  const text = (dialect: DialectName): string =>
+    JSON.stringify(migrations.slice(0, version).flatMap(({ objects }) => objects[dialect]));
   return sql`${
     perDialect({
-      postgres: () => describePostgres(as),
-      sqlite: () =>
-        sql`select json_group_object(type || ' ' || name, sql) as ${raw(as)} from sqlite_schema
-where name like 'pgqrs\\_%' escape '\\' and sql is not null`,
+      postgres: () => raw(`'${text("postgres")}'::json`),
+      sqlite: () => raw(`'${text("sqlite")}'`),
     })
   }`;
 }
 
-function describePostgres(as: string): Fragment {
-  // The namespace by the name of a table of ours, because the schema's own name is not a value but part of the text.
-  const ours = sql`n.oid = (select relnamespace from pg_catalog.pg_class where oid = ${
-    tableLiteral("migrations")
-  }::regclass)`;
-  return sql`select json_object_agg(o.name, o.definition order by o.name) as ${raw(as)} from (
+/** A query for the elements of a JSON list of names. */
+function elements(names: Fragment): Fragment {
+  return sql`${
+    perDialect({
+      postgres: () => sql`select json_array_elements_text(${names})`,
+      sqlite: () => sql`select value from json_each(${names})`,
+    })
+  }`;
+}
+
+/** A query with one value: a JSON object of the name of each of our objects and what defines it. */
+function describeObjects(names: Fragment): Fragment {
+  return sql`${
+    perDialect({
+      postgres: () => describePostgres(names),
+      sqlite: () =>
+        sql`select json_group_object(type || ' ' || name, sql) as objects from sqlite_schema
+where type || ' ' || name in (${elements(names)})`,
+    })
+  }`;
+}
+
+/** The schema, by a table in it: its own name is not a value but part of the text. */
+const SCHEMA = sql`(select relnamespace from pg_catalog.pg_class where oid = ${tableLiteral("migrations")}::regclass)`;
+
+/** The tables with all that is in them, their indexes, and the functions. */
+function describePostgres(names: Fragment): Fragment {
+  return sql`with made as materialized (${elements(names)} as name),
+own as materialized (
+  select c.oid, c.relname, c.relpersistence
+  from pg_catalog.pg_class c
+  where c.relnamespace = ${SCHEMA} and c.relkind = 'r' and 'table ' || c.relname in (select name from made)
+)
+select json_object_agg(o.name, o.definition order by o.name) as objects from (
   select 'column ' || c.relname || '.' || a.attname as name,
     format_type(a.atttypid, a.atttypmod) || case when a.attnotnull then ' not null' else '' end ||
       coalesce(' default ' || pg_get_expr(d.adbin, d.adrelid), '') ||
       case when a.attidentity = '' then '' else ' identity' end as definition
-  from pg_catalog.pg_attribute a
-  join pg_catalog.pg_class c on c.oid = a.attrelid
-  join pg_catalog.pg_namespace n on n.oid = c.relnamespace
+  from own c
+  join pg_catalog.pg_attribute a on a.attrelid = c.oid
   left join pg_catalog.pg_attrdef d on d.adrelid = a.attrelid and d.adnum = a.attnum
-  where ${ours} and c.relkind = 'r' and c.relname like 'pgqrs\\_%' and a.attnum > 0 and not a.attisdropped
+  where a.attnum > 0 and not a.attisdropped
   union all
-  select 'table ' || c.relname, case c.relpersistence when 'u' then 'unlogged' else 'logged' end
-  from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
-  where ${ours} and c.relkind = 'r' and c.relname like 'pgqrs\\_%'
+  select 'table ' || c.relname, case c.relpersistence when 'u' then 'unlogged' else 'logged' end from own c
   union all
-  select 'index ' || c.relname, pg_get_indexdef(i.indexrelid) || case when i.indisvalid then '' else ' invalid' end
-  from pg_catalog.pg_index i
-  join pg_catalog.pg_class c on c.oid = i.indexrelid
-  join pg_catalog.pg_namespace n on n.oid = c.relnamespace
-  where ${ours} and c.relname like 'pgqrs\\_%'
+  select 'index ' || x.relname, pg_get_indexdef(i.indexrelid) || case when i.indisvalid then '' else ' invalid' end
+  from own c
+  join pg_catalog.pg_index i on i.indrelid = c.oid
+  join pg_catalog.pg_class x on x.oid = i.indexrelid
+  where 'index ' || x.relname in (select name from made)
+    or exists (select 1 from pg_catalog.pg_constraint k where k.conindid = x.oid and k.conrelid = c.oid)
   union all
   select 'constraint ' || c.relname || '.' || x.conname, pg_get_constraintdef(x.oid)
-  from pg_catalog.pg_constraint x
-  join pg_catalog.pg_class c on c.oid = x.conrelid
-  join pg_catalog.pg_namespace n on n.oid = c.relnamespace
-  where ${ours} and c.relname like 'pgqrs\\_%' and x.contype in ('c', 'p', 'u')
+  from own c
+  join pg_catalog.pg_constraint x on x.conrelid = c.oid
+  where x.contype in ('c', 'p', 'u')
   union all
-  select 'function ' || p.proname || '(' || pg_get_function_identity_arguments(p.oid) || ')',
-    encode(sha256(convert_to(p.prosrc, 'UTF8')), 'hex') || coalesce(' ' || array_to_string(p.proconfig, ' '), '')
-  from pg_catalog.pg_proc p join pg_catalog.pg_namespace n on n.oid = p.pronamespace
-  where ${ours} and p.proname like 'pgqrs\\_%'
+  select f.name, f.definition
+  from (
+    select 'function ' || p.proname || '(' || pg_get_function_identity_arguments(p.oid) || ')' as name,
+      encode(sha256(convert_to(p.prosrc, 'UTF8')), 'hex') || coalesce(' ' || array_to_string(p.proconfig, ' '), '')
+        as definition
+    from pg_catalog.pg_proc p where p.pronamespace = ${SCHEMA}
+  ) f
+  where f.name in (select name from made)
 ) o`;
 }
 
@@ -193,7 +261,9 @@ export function inspectSchema(schema: string): Statement {
   quote_ident(current_user),
   (select string_agg(format('%I.%I', n.nspname, c.relname), ', ' order by c.relname)
     from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
-    where n.nspname = ${schema} and c.relkind = 'r' and c.relname like 'pgqrs\\_%')`,
+    where n.nspname = ${schema} and c.relkind = 'r' and 'table ' || c.relname in (${
+          elements(objectsUpTo(schemaVersion))
+        }))`,
       sqlite: () =>
         sql`select 1, 1, (select count(*) from sqlite_schema where name = 'pgqrs_migrations'),
   (select count(*) from sqlite_schema where name like 'pgqrs\\_%' escape '\\'), '', ''`,

@@ -1,8 +1,8 @@
 /** The statements on queues. */
-import { commas, queueColumns } from "./record.ts";
 import { sqlite as sqliteDialect } from "./dialect.ts";
-import { idOfQueue } from "./messages.ts";
-import { type Fragment, int, json, now, perDialect, raw, sql, type Statement, statement, table } from "./sql.ts";
+import { lockMessages } from "./locks.ts";
+import { queueColumns } from "./record.ts";
+import { type Fragment, int, join, json, now, perDialect, raw, sql, type Statement, statement, table } from "./sql.ts";
 
 /** The settings of a queue as they are stored; undefined leaves a setting as it is, null means none. */
 export interface QueueSettings {
@@ -13,6 +13,11 @@ export interface QueueSettings {
   readonly backoff?: string | undefined;
   readonly retentionMs?: number | null | undefined;
   readonly isPaused?: boolean | undefined;
+}
+
+/** The id of a queue by its name, as a scalar. */
+export function idOfQueue(name: string): Fragment {
+  return sql`(select q.id from ${table("queues")} q where q.name = ${name})`;
 }
 
 /** Creates a queue. No row: there is one of that name. */
@@ -55,7 +60,7 @@ export function updateQueue(name: string, settings: QueueSettings): Statement {
   if (isPaused === false) changes.push(sql`paused_at = null`);
   return statement(
     "updateQueue",
-    sql`update ${table("queues")} set ${commas(changes)} where name = ${name} returning ${queueColumns}`,
+    sql`update ${table("queues")} set ${join(changes, ", ")} where name = ${name} returning ${queueColumns}`,
   );
 }
 
@@ -95,9 +100,7 @@ function deleteLive(queue: Fragment): Fragment {
   return sql`${
     perDialect({
       postgres: () =>
-        sql`with held as materialized (
-  select id from ${table("messages")} where queue_id = ${queue} order by id for update
-)
+        sql`with ${lockMessages(sql`queue_id = ${queue}`)}
 delete from ${table("messages")} where id in (select id from held)`,
       sqlite: () => sql`delete from ${table("messages")} where queue_id = ${queue}`,
     })
@@ -115,9 +118,7 @@ export function purgeQueue(name: string, isForced: boolean): Statement {
     "purgeQueue",
     perDialect({
       postgres: () =>
-        sql`with held as materialized (
-  select id from ${table("messages")} where queue_id = ${queue} and ${unleased} order by id for update
-), gone as (
+        sql`with ${lockMessages(sql`queue_id = ${queue} and ${unleased}`)}, gone as (
   delete from ${table("messages")} where id in (select id from held) returning id
 )
 select count(*) from gone`,

@@ -1,9 +1,8 @@
 /** Per table: which columns are read, and how a row becomes a record. Columns never reach the API under their names. */
-import type { StoredError } from "../json.ts";
-import { decodeJson } from "../json.ts";
-import { type Fragment, join, millis, now, raw, sql, table } from "./sql.ts";
+import { decodeJson, type StoredError } from "../json.ts";
+import { type Fragment, millis, now, raw, sql, table } from "./sql.ts";
 
-/** In which state a message is: the first five while it lives, the others when it has ended. */
+/** In which state a message is: `delayed`, `ready` or `leased` while it lives, one of the others when it has ended. */
 export type MessageState = "cancelled" | "delayed" | "deleted" | "failed" | "leased" | "ready" | "succeeded";
 
 /** A row of the live messages. */
@@ -27,7 +26,7 @@ export interface LiveRecord {
 }
 
 /** A row of the archive. */
-export interface ArchivedRecord extends Omit<LiveRecord, "holder" | "leaseUntil" | "token"> {
+export interface ArchivedRecord extends Omit<LiveRecord, "dueAt" | "holder" | "leaseUntil" | "token"> {
   readonly reason: string | null;
   readonly archivedAt: Date;
   readonly archivedBy: string | null;
@@ -90,17 +89,15 @@ export const archivedColumns: Fragment = sql`id, ${queueName}, outcome, priority
 
 /** Decodes a row of {@linkcode archivedColumns}. */
 export function decodeArchived(row: readonly unknown[]): ArchivedRecord {
-  const enqueuedAt = date(row[4]);
   return {
     id: Number(row[0]),
     queue: String(row[1]),
     state: String(row[2]) as MessageState,
     priority: Number(row[3]),
-    dueAt: enqueuedAt,
-    enqueuedAt,
+    enqueuedAt: date(row[4]),
     archivedAt: date(row[5]),
     archivedBy: textOrNull(row[6]),
-    processingMs: row[7] === null ? null : Number(row[7]),
+    processingMs: numberOrNull(row[7]),
     reason: textOrNull(row[8]),
     attempts: Number(row[9]),
     crashes: Number(row[10]),
@@ -130,22 +127,30 @@ export function decodeQueue(row: readonly unknown[]): QueueRecord {
     createdAt: date(row[2]),
     updatedAt: date(row[3]),
     pausedAt: dateOrNull(row[4]),
-    leaseMs: row[5] === null ? null : Number(row[5]),
+    leaseMs: numberOrNull(row[5]),
     maxAttempts: Number(row[6]),
     maxCrashes: Number(row[7]),
     backoff: jsonOrNull(row[8]),
-    retentionMs: row[9] === null ? null : Number(row[9]),
+    retentionMs: numberOrNull(row[9]),
   };
 }
+
+/** What a message takes along when it ends. */
+export const carried: Fragment = raw(
+  "id, queue_id, priority, enqueued_at, token, max_attempts, max_crashes, key, type, headers, payload",
+);
+
+/** The same of a message `m` that is joined with a list. */
+export const carriedOfMessage: Fragment = raw(
+  "m.id, m.queue_id, m.priority, m.enqueued_at, m.token, m.max_attempts, m.max_crashes, m.key, m.type, m.headers, m.payload",
+);
+
+/** The name of the worker behind a holder, which has a "#" and eight more characters. */
+export const workerOfHolder: Fragment = raw("substr(holder, 1, length(holder) - 9)");
 
 /** A JSON column as its text, so that no client's parser comes in between. */
 function textOf(column: string): Fragment {
   return sql`cast(${raw(column)} as text)`;
-}
-
-/** The fragments joined by commas: a list of columns or assignments. */
-export function commas(fragments: readonly Fragment[]): Fragment {
-  return join(fragments, ", ");
 }
 
 function date(value: unknown): Date {
@@ -154,6 +159,10 @@ function date(value: unknown): Date {
 
 function dateOrNull(value: unknown): Date | null {
   return value === null ? null : date(value);
+}
+
+function numberOrNull(value: unknown): number | null {
+  return value === null ? null : Number(value);
 }
 
 function textOrNull(value: unknown): string | null {

@@ -2,7 +2,7 @@
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import { describe, test } from "node:test";
 import type { ArchiveQuery, Message } from "../../mod.ts";
-import { type Context, inStore, inTime, type Scene } from "./context.ts";
+import { type Context, idsOf, inStore, inTime, type Scene, takeOne } from "./context.ts";
 
 /** Defines the tests for one backend. */
 export function adminArchiveContract(context: Context): void {
@@ -14,8 +14,6 @@ export function adminArchiveContract(context: Context): void {
   });
 }
 
-const idsOf = ({ items }: { readonly items: readonly Message[] }): number[] => items.map(({ id }) => id);
-
 /** Ends six messages, one a second: succeeded, failed and cancelled, twice each, on two queues. */
 async function fill({ store, clock }: Scene): Promise<number[]> {
   const ids: number[] = [];
@@ -25,9 +23,9 @@ async function fill({ store, clock }: Scene): Promise<number[]> {
     const { id } = await store.producer(queue).enqueue({ i }, { key: `key ${i}`, headers });
     ids.push(id);
     const consumer = store.consumer(queue, { name: i % 2 === 0 ? "ann" : "bob" });
-    const [message] = await consumer.dequeue();
-    if (i % 3 === 0) await consumer.archive(message as Message, { reason: "done" });
-    if (i % 3 === 1) await consumer.fail(message as Message, new Error("no"), { retry: false });
+    const message = await takeOne(consumer);
+    if (i % 3 === 0) await consumer.archive(message, { reason: "done" });
+    if (i % 3 === 1) await consumer.fail(message, new Error("no"), { retry: false });
     if (i % 3 === 2) await store.admin.messages.cancel(id, { by: "ops" });
     clock.advance(1_000);
   }
@@ -181,9 +179,9 @@ function replaying(context: Context): void {
       const error = back?.error;
       assertEquals(back, { ...sent, visibleAt: new Date(clock.now), error } as Message);
       assertEquals(error?.message, "no");
-      const [message] = await consumer.dequeue();
-      assertEquals([message?.id, message?.attempts, message?.crashes], [sent.id, 0, 0]);
-      assert(await consumer.archive(message as Message));
+      const message = await takeOne(consumer);
+      assertEquals([message.id, message.attempts, message.crashes], [sent.id, 0, 0]);
+      assert(await consumer.archive(message));
       assertEquals(await store.admin.archive.replay(sent.id), true);
     }),
   );
@@ -192,12 +190,12 @@ function replaying(context: Context): void {
     "a lease from before an end and a replay holds no more",
     inTime(context, async ({ store, producer, consumer }) => {
       const { id } = await producer.enqueue(1);
-      const [old] = await consumer.dequeue();
+      const old = await takeOne(consumer);
       await store.admin.messages.archive(id);
       await store.admin.archive.replay(id);
-      assertEquals(await consumer.archive(old as Message), false);
-      const [message] = await consumer.dequeue();
-      assertEquals([await consumer.archive(old as Message), await consumer.archive(message as Message)], [false, true]);
+      assertEquals(await consumer.archive(old), false);
+      const message = await takeOne(consumer);
+      assertEquals([await consumer.archive(old), await consumer.archive(message)], [false, true]);
     }),
   );
 

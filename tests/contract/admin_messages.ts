@@ -2,7 +2,7 @@
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import { describe, test } from "node:test";
 import type { Message } from "../../mod.ts";
-import { type Context, inStore, inTime, type Scene } from "./context.ts";
+import { type Context, idsOf, inStore, inTime, type Scene } from "./context.ts";
 
 /** Defines the tests for one backend. */
 export function adminMessagesContract(context: Context): void {
@@ -12,8 +12,6 @@ export function adminMessagesContract(context: Context): void {
     changing(context);
   });
 }
-
-const idsOf = ({ items }: { readonly items: readonly Message[] }): number[] => items.map(({ id }) => id);
 
 /** A ready, a delayed and a leased message on `tasks`, of types a, b and a, and one on another queue. */
 async function fill({ store, producer, consumer }: Scene): Promise<number[]> {

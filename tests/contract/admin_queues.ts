@@ -1,8 +1,8 @@
 /** What administering queues promises. */
 import { assert, assertEquals, assertNotEquals, assertRejects } from "@std/assert";
 import { describe, test } from "node:test";
-import { type Message, NotFoundError, queue, StateError } from "../../mod.ts";
-import { type Context, inStore, inTime } from "./context.ts";
+import { NotFoundError, queue, StateError } from "../../mod.ts";
+import { type Context, inStore, inTime, takeOne } from "./context.ts";
 
 const BACKOFF = { kind: "exponential", baseMs: 1_000, maxMs: 60_000, jitter: 0.25 } as const;
 
@@ -161,10 +161,10 @@ function emptying(context: Context): void {
       const [first] = await producer.enqueueMany([1, 2, 3], {
         each: (n) => ({ key: `${n}`, delayMs: n === 3 ? 1e6 : 0 }),
       });
-      const [leased] = await consumer.dequeue();
+      const leased = await takeOne(consumer);
       await assertRejects(() => queues.delete("tasks"), StateError, "use { force: true }");
       assertEquals(await store.admin.messages.count({ queue: "tasks" }), 3);
-      assert(await consumer.archive(leased as Message));
+      assert(await consumer.archive(leased));
       await queues.delete("tasks", { force: true });
       await assertRejects(() => queues.get("tasks"), NotFoundError);
       await assertRejects(() => producer.enqueue(1), NotFoundError);
@@ -194,14 +194,14 @@ function emptying(context: Context): void {
       await store.producer("other").enqueue("stays");
       await producer.enqueueMany([1, 2, 3, 4]);
       await producer.enqueue(5, { delayMs: 1e6 });
-      const [leased] = await consumer.dequeue();
+      const leased = await takeOne(consumer);
       await consumer.archiveMany(await consumer.dequeue());
       assertEquals(await queues.purge("tasks"), 3);
-      assertEquals((await messages.list({ queue: "tasks" })).items.map(({ id }) => id), [leased?.id as number]);
+      assertEquals((await messages.list({ queue: "tasks" })).items.map(({ id }) => id), [leased.id as number]);
       assertEquals(await queues.purge("tasks", { force: true }), 1);
       assertEquals(await queues.purge("tasks", { force: true }), 0);
       assertEquals([await messages.count(), await store.admin.archive.count()], [1, 1]);
-      assertEquals(await consumer.archive(leased as Message), false);
+      assertEquals(await consumer.archive(leased), false);
     }),
   );
 }

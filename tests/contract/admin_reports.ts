@@ -2,9 +2,9 @@
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import { DatabaseSync } from "node:sqlite";
 import { describe, test } from "node:test";
-import postgres from "postgres";
 import type { Message, QueueMetrics, Store } from "../../mod.ts";
 import { type Context, inStore, inTime, type Place, type Scene } from "./context.ts";
+import { bareClient } from "../support/databases.ts";
 
 /** Defines the tests for one backend. */
 export function adminReportsContract(context: Context): void {
@@ -169,7 +169,7 @@ function openWitness(
   store: Store,
 ): { look(): Promise<unknown>; close(): Promise<void> } {
   if (context.dialect === "postgres") {
-    const sql = postgres(place.dsn, { max: 1, onnotice() {}, fetch_types: false });
+    const sql = bareClient(place.dsn);
     // Where a row lies and who wrote or locked it changes with every write, even with one of the same values.
     const tables = ["queues", "messages", "archive", "keys", "migrations"];
     const look = async () => {

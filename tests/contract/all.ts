@@ -3,6 +3,7 @@ import { adminArchiveContract } from "./admin_archive.ts";
 import { adminMessagesContract } from "./admin_messages.ts";
 import { adminQueuesContract } from "./admin_queues.ts";
 import { adminReportsContract } from "./admin_reports.ts";
+import { closingContract } from "./closing.ts";
 import { consumerContract } from "./consumer.ts";
 import type { Context } from "./context.ts";
 import { countsContract } from "./counts.ts";
@@ -11,6 +12,7 @@ import { foreignContract } from "./foreign.ts";
 import { handlesContract } from "./handles.ts";
 import { inputContract } from "./input.ts";
 import { keysContract } from "./keys.ts";
+import { neighboursContract } from "./neighbours.ts";
 import { privilegesContract } from "./privileges.ts";
 import { producerContract } from "./producer.ts";
 import { schemaContract } from "./schema.ts";
@@ -32,6 +34,7 @@ export function contract(context: Context): void {
   transactionContract(context);
   foreignContract(context);
   handlesContract(context);
+  closingContract(context);
   adminQueuesContract(context);
   adminMessagesContract(context);
   adminArchiveContract(context);
@@ -39,6 +42,7 @@ export function contract(context: Context): void {
   statementsContract(context);
   schemaContract(context);
   driftContract(context);
+  neighboursContract(context);
   privilegesContract(context);
   sqlEnqueueContract(context);
 }

@@ -2,7 +2,7 @@
 import { assert, assertEquals, assertNotEquals, assertRejects } from "@std/assert";
 import { describe, test } from "node:test";
 import { DatabaseError, type Message, NotFoundError } from "../../mod.ts";
-import { type Context, inStore, inTime } from "./context.ts";
+import { type Context, inStore, inTime, takeOne } from "./context.ts";
 
 /** Defines the tests for one backend. */
 export function consumerContract(context: Context): void {
@@ -63,16 +63,16 @@ function order(context: Context): void {
     inTime(context, async ({ store, producer, clock }) => {
       const sent = await producer.enqueue({ n: 1 }, { key: "k", headers: { type: "t" }, priority: 3, maxAttempts: 7 });
       clock.advance(1_000);
-      const [message] = await store.consumer("tasks", { name: "host#1" }).dequeue({ leaseMs: 60_000 });
+      const message = await takeOne(store.consumer("tasks", { name: "host#1" }), { leaseMs: 60_000 });
       assertEquals(message, {
         ...sent,
         state: "leased",
         leaseUntil: new Date(clock.now + 60_000),
         worker: "host#1",
       });
-      assertEquals(await store.admin.messages.get(sent.id), message as Message);
+      assertEquals(await store.admin.messages.get(sent.id), message);
       // Nobody can log or forge a lease that is not a property.
-      assertEquals(Object.keys(message as Message).toSorted(), Object.keys(sent).toSorted());
+      assertEquals(Object.keys(message).toSorted(), Object.keys(sent).toSorted());
     }),
   );
 }
@@ -180,11 +180,11 @@ function waiting(context: Context): void {
     "dequeue() of a paused queue takes nothing; what is leased goes on",
     inStore(context, async ({ store, producer, consumer }) => {
       await producer.enqueueMany([1, 2]);
-      const [message] = await consumer.dequeue();
+      const message = await takeOne(consumer);
       await store.admin.queues.pause("tasks");
       assertEquals(await consumer.dequeue({ limit: 9 }), []);
-      assert(await consumer.extend(message as Message, 60_000));
-      assert(await consumer.archive(message as Message));
+      assert(await consumer.extend(message, 60_000));
+      assert(await consumer.archive(message));
       await store.admin.queues.resume("tasks");
       assertEquals(payloadsOf(await consumer.dequeue({ limit: 9 })), [2]);
     }),

@@ -3,9 +3,19 @@
  *
  * @module
  */
+import { assert } from "@std/assert";
 import { randomUUID } from "node:crypto";
 import { after } from "node:test";
-import { connect, type ConnectOptions, type Consumer, type Producer, type Store } from "../../mod.ts";
+import {
+  connect,
+  type ConnectOptions,
+  type Consumer,
+  type DequeueOptions,
+  type Message,
+  type Page,
+  type Producer,
+  type Store,
+} from "../../mod.ts";
 import {
   freshLibsql,
   freshPostgres,
@@ -98,6 +108,18 @@ async function play(
   } finally {
     await place.close();
   }
+}
+
+/** Takes one message, which has to be there. */
+export async function takeOne(consumer: Consumer, options: DequeueOptions = {}): Promise<Message> {
+  const [message] = await consumer.dequeue({ ...options, limit: 1 });
+  assert(message !== undefined, "there is no message to take");
+  return message;
+}
+
+/** The ids of the messages of a page. */
+export function idsOf({ items }: Page<Message>): number[] {
+  return items.map(({ id }) => id);
 }
 
 /** Postgres: one database for a test file, a schema for each test. `start` gives the server's DSN. */

@@ -2,7 +2,7 @@
 import { assert, assertEquals, assertGreaterOrEqual, assertLessOrEqual, assertNotMatch } from "@std/assert";
 import { describe, test } from "node:test";
 import type { Message } from "../../mod.ts";
-import { type Context, inTime, type Scene } from "./context.ts";
+import { type Context, inTime, type Scene, takeOne } from "./context.ts";
 
 /** Defines the tests for one backend. */
 export function countsContract(context: Context): void {
@@ -14,10 +14,8 @@ export function countsContract(context: Context): void {
   });
 }
 
-async function claim({ consumer }: Scene, leaseMs = 1_000): Promise<Message> {
-  const [message] = await consumer.dequeue({ leaseMs });
-  assert(message !== undefined, "nothing could be claimed");
-  return message;
+function claim({ consumer }: Scene, leaseMs = 1_000): Promise<Message> {
+  return takeOne(consumer, { leaseMs });
 }
 
 function counting(context: Context): void {

@@ -2,7 +2,7 @@
 import { assert, assertEquals, assertNotEquals, assertRejects } from "@std/assert";
 import { describe, test } from "node:test";
 import postgres from "postgres";
-import { DatabaseError, type Message, StateError, type Store } from "../../mod.ts";
+import { DatabaseError, type Message, StateError } from "../../mod.ts";
 import { type Context, inStore } from "./context.ts";
 import { Undo } from "./transaction.ts";
 
@@ -12,7 +12,6 @@ export function handlesContract(context: Context): void {
     values(context);
     together(context);
     scopes(context);
-    closing(context);
     limits(context);
     if (context.dialect === "postgres") sessions(context);
   });
@@ -212,34 +211,6 @@ function scopes(context: Context): void {
   );
 }
 
-function closing(context: Context): void {
-  test(
-    "close() while a transaction is open leaves it committed or rolled back, as its promise says",
-    inStore(context, async ({ place, store, producer }) => {
-      let enter = (): void => {};
-      const hasEntered = new Promise<void>((resolve) => enter = resolve);
-      const transaction = store.transaction(async (tx) => {
-        const { id } = await producer.enqueue("before", { tx });
-        enter();
-        await new Promise((resolve) => setTimeout(resolve, 10));
-        await producer.enqueue("after", { tx });
-        return id;
-      });
-      const outcome = transaction.then(() => 2, (error: unknown) => {
-        assert(error instanceof DatabaseError && error.outcome === "not_applied", String(error));
-        return 0;
-      });
-      await hasEntered;
-      await Promise.all([store.close(), outcome]);
-      await assertClosed(store);
-      await store.close();
-      if (context.isAlone) return;
-      await using other = await place.connect();
-      assertEquals(await other.admin.messages.count(), await outcome);
-    }),
-  );
-}
-
 function limits(context: Context): void {
   test(
     "a function of the caller that never answers holds a call no longer than its limits allow",
@@ -252,13 +223,6 @@ function limits(context: Context): void {
       assertEquals([aborted.outcome, aborted.reason], ["unknown", "aborted"]);
     }),
   );
-}
-
-async function assertClosed(store: Store): Promise<void> {
-  for (const call of [() => store.ping(), () => store.transaction((tx) => tx.query("select 1"))]) {
-    const error = await assertRejects(call, DatabaseError);
-    assertEquals([error.reason, error.outcome], ["closed", "not_applied"]);
-  }
 }
 
 function sessions(context: Context): void {

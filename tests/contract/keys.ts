@@ -9,7 +9,7 @@ import {
 } from "@std/assert";
 import { describe, test } from "node:test";
 import { type Key, type Message, StateError } from "../../mod.ts";
-import { type Context, inStore, inTime } from "./context.ts";
+import { type Context, inStore, inTime, takeOne } from "./context.ts";
 
 const DAY_MS = 86_400_000;
 
@@ -46,9 +46,9 @@ function sameKey(context: Context): void {
       assertEquals((await again()).state, "delayed");
       await store.admin.messages.release(first.id);
       assertEquals((await again()).state, "ready");
-      const [message] = await consumer.dequeue();
+      const message = await takeOne(consumer);
       assertEquals([(await again()).state, (await again()).id], ["leased", first.id]);
-      await consumer.archive(message as Message);
+      await consumer.archive(message);
       assertEquals([(await again()).state, (await again()).id], ["succeeded", first.id]);
       await store.admin.archive.purge();
       assertEquals([(await again()).state, (await again()).id], ["deleted", first.id]);
@@ -159,11 +159,11 @@ function conflicts(context: Context): void {
     inStore(context, async ({ store, producer, consumer }) => {
       const key: Key = { value: "k", onConflict: "replace" };
       const { id } = await producer.enqueue({ n: 1 }, { key });
-      const [message] = await consumer.dequeue();
+      const message = await takeOne(consumer);
       await assertRejects(() => producer.enqueue({ n: 2 }, { key, priority: 9 }), StateError, "another payload");
       const same = await producer.enqueue({ n: 1 }, { key, priority: 9 });
       assertEquals([same.id, same.state, same.priority], [id, "leased", 0]);
-      assert(await consumer.archive(message as Message));
+      assert(await consumer.archive(message));
       await assertRejects(() => producer.enqueue({ n: 2 }, { key }), StateError, "another payload");
       assertEquals((await producer.enqueue({ n: 1 }, { key })).id, id);
       assertEquals((await store.admin.archive.get(id))?.payload, { n: 1 });
@@ -182,8 +182,8 @@ function windows(context: Context): void {
     "a key holds for 24 hours when its message ends at once",
     inTime(context, async (scene) => {
       const { id } = await enqueue(scene);
-      const [message] = await scene.consumer.dequeue();
-      await scene.consumer.archive(message as Message);
+      const message = await takeOne(scene.consumer);
+      await scene.consumer.archive(message);
       scene.clock.advance(DAY_MS - 1);
       assertEquals((await enqueue(scene)).id, id);
       scene.clock.advance(1);
@@ -201,9 +201,9 @@ function windows(context: Context): void {
       const { id } = await enqueue(scene);
       scene.clock.advance(3 * DAY_MS);
       assertEquals((await enqueue(scene)).id, id);
-      const [message] = await scene.consumer.dequeue({ leaseMs: DAY_MS });
+      const message = await takeOne(scene.consumer, { leaseMs: DAY_MS });
       assertEquals((await enqueue(scene)).id, id);
-      await scene.consumer.archive(message as Message);
+      await scene.consumer.archive(message);
       assertNotEquals((await enqueue(scene)).id, id);
     }),
   );
@@ -214,11 +214,11 @@ function windows(context: Context): void {
       const { id } = await enqueue(scene, "started");
       scene.clock.advance(3 * DAY_MS);
       assertEquals((await enqueue(scene, "started")).id, id);
-      const [first] = await scene.consumer.dequeue();
+      const first = await takeOne(scene.consumer);
       const next = await enqueue(scene, "started");
       assertNotEquals(next.id, id);
       // Giving the first one back does not give it the key back.
-      await scene.consumer.release(first as Message);
+      await scene.consumer.release(first);
       assertEquals((await enqueue(scene, "started")).id, next.id);
       assertEquals(await scene.store.admin.messages.count(), 2);
     }),
@@ -228,10 +228,10 @@ function windows(context: Context): void {
     'a key until "finished" is free as soon as its message has ended',
     inTime(context, async (scene) => {
       const { id } = await enqueue(scene, "finished");
-      const [message] = await scene.consumer.dequeue({ leaseMs: 9 * DAY_MS });
+      const message = await takeOne(scene.consumer, { leaseMs: 9 * DAY_MS });
       scene.clock.advance(3 * DAY_MS);
       assertEquals((await enqueue(scene, "finished")).id, id);
-      await scene.consumer.delete(message as Message);
+      await scene.consumer.delete(message);
       assertNotEquals((await enqueue(scene, "finished")).id, id);
     }),
   );

@@ -2,7 +2,7 @@
 import { assert, assertEquals, assertMatch, assertNotMatch, assertRejects, assertStringIncludes } from "@std/assert";
 import { describe, test } from "node:test";
 import { type Message, NotFoundError, queue, type Schema } from "../../mod.ts";
-import { type Context, inStore, inTime, type Scene } from "./context.ts";
+import { type Context, inStore, inTime, type Scene, takeOne } from "./context.ts";
 
 /** Defines the tests for one backend. */
 export function producerContract(context: Context): void {
@@ -297,9 +297,9 @@ function options(context: Context): void {
         await assertRejects(() => producer.enqueue(1, { maxAttempts }), RangeError, "maxAttempts");
       }
       const { id } = await producer.enqueue(1, { maxAttempts: 1 });
-      const [message] = await consumer.dequeue();
-      assertEquals(message?.maxAttempts, 1);
-      assert(await consumer.fail(message as Message, new Error("no")));
+      const message = await takeOne(consumer);
+      assertEquals(message.maxAttempts, 1);
+      assert(await consumer.fail(message, new Error("no")));
       assertEquals((await store.admin.archive.get(id))?.outcome, "failed");
     }),
   );

@@ -1,7 +1,7 @@
 /** What `install`, `verify`, `migrate` and `uninstall` promise. */
 import { assert, assertEquals, assertRejects, assertStringIncludes } from "@std/assert";
 import { describe, test } from "node:test";
-import { DatabaseError, SchemaError, type Store } from "../../mod.ts";
+import { SchemaError, type Store } from "../../mod.ts";
 import type { Context, Place } from "./context.ts";
 
 /** A store on a place of its own, with nothing installed unless a test does so. */
@@ -182,21 +182,6 @@ function uninstalling(context: Context): void {
         await store.admin.uninstall();
         await assertRejects(() => store.producer("smoke").enqueue(1), SchemaError, "not installed");
       }
-    }),
-  );
-
-  if (context.dialect === "sqlite") return;
-  test(
-    "uninstall() removes all or nothing",
-    inSite(context, async (site) => {
-      const { store, execute, named } = site;
-      await store.admin.install();
-      await execute(`create view ${named("backlog")} as select count(*) from ${named("pgqrs_messages")}`);
-      const before = await objectsIn(context, site);
-      const error = await assertRejects(() => store.admin.uninstall(), DatabaseError);
-      assertEquals([error.sqlState, error.outcome], ["2BP01", "not_applied"]);
-      assertEquals(await objectsIn(context, site), before);
-      await store.admin.verify();
     }),
   );
 }

@@ -2,7 +2,7 @@
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import { describe, test } from "node:test";
 import type { Consumer, Message } from "../../mod.ts";
-import { type Context, inStore, inTime } from "./context.ts";
+import { type Context, inStore, inTime, takeOne } from "./context.ts";
 
 /** Every settling, by a name for the messages of the tests. */
 const SETTLINGS: Readonly<Record<string, (consumer: Consumer, messages: (Message | number)[]) => Promise<boolean[]>>> =
@@ -34,19 +34,19 @@ function fences(context: Context): void {
         const bob = store.consumer("tasks", { name: "bob" });
         const [lost] = await consumer.dequeue({ leaseMs: 10 });
         clock.advance(10);
-        const [taken] = await bob.dequeue({ leaseMs: 60_000 });
+        const taken = await takeOne(bob, { leaseMs: 60_000 });
         await producer.enqueueMany([1, 2, 3, 4, 5]);
-        assertEquals(taken?.id, lost?.id);
-        const [foreign] = await bob.dequeue({ leaseMs: 60_000 });
+        assertEquals(taken.id, lost?.id);
+        const foreign = await takeOne(bob, { leaseMs: 60_000 });
         const [settled, held, byId, last] = await consumer.dequeue({ limit: 4, leaseMs: 60_000 });
         assert(await consumer.delete(settled as Message));
-        const before = await store.admin.messages.get(taken?.id ?? 0);
-        const list = [held, lost, 999_999, byId?.id, foreign?.id, settled, last, lost?.id] as (Message | number)[];
+        const before = await store.admin.messages.get(taken.id);
+        const list = [held, lost, 999_999, byId?.id, foreign.id, settled, last, lost?.id] as (Message | number)[];
         assertEquals(await settle(consumer, list), [true, false, false, true, false, false, true, false]);
-        assertEquals(await store.admin.messages.get(taken?.id ?? 0), before);
-        assertEquals((await store.admin.messages.get(foreign?.id ?? 0))?.worker, "bob");
+        assertEquals(await store.admin.messages.get(taken.id), before);
+        assertEquals((await store.admin.messages.get(foreign.id))?.worker, "bob");
         // A message that was handed out to another consumer object is settled under its own lease.
-        assertEquals(await settle(consumer, [taken as Message, foreign as Message]), [true, true]);
+        assertEquals(await settle(consumer, [taken, foreign]), [true, true]);
         assertEquals(await settle(consumer, []), []);
       }),
     );
@@ -55,8 +55,8 @@ function fences(context: Context): void {
       `${name}() by id alone is refused to another consumer of the same name`,
       inStore(context, async ({ store, producer, consumer }) => {
         await producer.enqueue(1);
-        const [message] = await consumer.dequeue({ leaseMs: 60_000 });
-        const id = (message as Message).id;
+        const message = await takeOne(consumer, { leaseMs: 60_000 });
+        const id = message.id;
         const twin = store.consumer("tasks", { name: consumer.name });
         assertEquals(await settle(twin, [id]), [false]);
         assertEquals(await settle(consumer, [id]), [true]);
@@ -83,9 +83,9 @@ function fences(context: Context): void {
       `${name}() of an expired lease that nobody took is accepted`,
       inTime(context, async ({ producer, consumer, clock }) => {
         await producer.enqueue(1);
-        const [message] = await consumer.dequeue({ leaseMs: 10 });
+        const message = await takeOne(consumer, { leaseMs: 10 });
         clock.advance(3_600_000);
-        assertEquals(await settle(consumer, [message as Message]), [true]);
+        assertEquals(await settle(consumer, [message]), [true]);
       }),
     );
 
@@ -121,9 +121,9 @@ function archiving(context: Context): void {
     inTime(context, async ({ store, producer, consumer, clock }) => {
       const sent = await producer.enqueue({ n: 1 }, { key: "k", headers: { type: "t" }, priority: 2 });
       clock.advance(500);
-      const [message] = await consumer.dequeue();
+      const message = await takeOne(consumer);
       clock.advance(1_234);
-      assert(await consumer.archive(message as Message, { reason: "completed", result: { ok: [1] } }));
+      assert(await consumer.archive(message, { reason: "completed", result: { ok: [1] } }));
       assertEquals(await store.admin.messages.get(sent.id), null);
       assertEquals(await store.admin.archive.get(sent.id), {
         ...sent,
@@ -155,15 +155,15 @@ function archiving(context: Context): void {
     "archive() refuses reasons and options that it cannot keep",
     inStore(context, async ({ producer, consumer }) => {
       await producer.enqueue(1);
-      const [message] = await consumer.dequeue();
+      const message = await takeOne(consumer);
       for (const reason of ["", "x".repeat(1_001), "\0", "\ud800", 1 as never]) {
-        await assertRejects(() => consumer.archive(message as Message, { reason }), Error, "reason");
+        await assertRejects(() => consumer.archive(message, { reason }), Error, "reason");
       }
       const wrong = { reasn: "x" } as never;
-      await assertRejects(() => consumer.archive(message as Message, wrong), TypeError, 'did you mean "reason"?');
-      await assertRejects(() => consumer.release(message as Message, { delay: 1 } as never), TypeError, '"delayMs"');
-      await assertRejects(() => consumer.fail(message as Message, 0, { retries: 1 } as never), TypeError, '"retry"');
-      assert(await consumer.archive(message as Message, { reason: "'; drop table x; -- 世界" }));
+      await assertRejects(() => consumer.archive(message, wrong), TypeError, 'did you mean "reason"?');
+      await assertRejects(() => consumer.release(message, { delay: 1 } as never), TypeError, '"delayMs"');
+      await assertRejects(() => consumer.fail(message, 0, { retries: 1 } as never), TypeError, '"retry"');
+      assert(await consumer.archive(message, { reason: "'; drop table x; -- 世界" }));
     }),
   );
 
@@ -171,8 +171,8 @@ function archiving(context: Context): void {
     "delete() leaves nothing behind",
     inStore(context, async ({ store, producer, consumer }) => {
       const { id } = await producer.enqueue(1);
-      const [message] = await consumer.dequeue();
-      assertEquals([await consumer.delete(message as Message), await consumer.delete(message as Message)], [
+      const message = await takeOne(consumer);
+      assertEquals([await consumer.delete(message), await consumer.delete(message)], [
         true,
         false,
       ]);
@@ -186,11 +186,11 @@ function releasing(context: Context): void {
     "release() gives a message back at once or after a while, and counts nothing",
     inTime(context, async ({ store, producer, consumer, clock }) => {
       const { id } = await producer.enqueue(1);
-      const [first] = await consumer.dequeue();
-      assert(await consumer.release(first as Message));
-      const [second] = await consumer.dequeue();
-      assertEquals([second?.id, second?.attempts, second?.crashes], [id, 0, 0]);
-      assert(await consumer.release(second as Message, { delayMs: 1_000 }));
+      const first = await takeOne(consumer);
+      assert(await consumer.release(first));
+      const second = await takeOne(consumer);
+      assertEquals([second.id, second.attempts, second.crashes], [id, 0, 0]);
+      assert(await consumer.release(second, { delayMs: 1_000 }));
       const waiting = await store.admin.messages.get(id);
       assertEquals([waiting?.state, waiting?.visibleAt], ["delayed", new Date(clock.now + 1_000)]);
       assertEquals([waiting?.worker, waiting?.leaseUntil], [null, null]);
@@ -210,21 +210,21 @@ function extending(context: Context): void {
     "extend() counts from now and never shortens a lease",
     inTime(context, async ({ store, producer, consumer, clock }) => {
       const { id } = await producer.enqueue(1);
-      const [message] = await consumer.dequeue({ leaseMs: 10_000 });
+      const message = await takeOne(consumer, { leaseMs: 10_000 });
       const until = async () => ((await store.admin.messages.get(id))?.leaseUntil?.getTime() ?? 0) - clock.now;
       clock.advance(4_000);
-      assert(await consumer.extend(message as Message, 8_000));
+      assert(await consumer.extend(message, 8_000));
       assertEquals(await until(), 8_000);
-      assert(await consumer.extend(message as Message, 3_000));
+      assert(await consumer.extend(message, 3_000));
       assertEquals(await until(), 8_000);
       // A lease that has run out and that nobody took counts again.
       clock.advance(9_000);
-      assert(await consumer.extend(message as Message, 1_000));
+      assert(await consumer.extend(message, 1_000));
       assertEquals(await until(), 1_000);
       assertEquals(await consumer.dequeue(), []);
       assertEquals((await store.admin.messages.get(id))?.crashes, 0);
       for (const leaseMs of [0, -1, NaN, Infinity]) {
-        await assertRejects(() => consumer.extend(message as Message, leaseMs), RangeError, "leaseMs");
+        await assertRejects(() => consumer.extend(message, leaseMs), RangeError, "leaseMs");
       }
     }),
   );

@@ -1,9 +1,9 @@
 /** What the function `pgqrs_enqueue` of Postgres promises to triggers, psql and other languages. */
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import { describe, test } from "node:test";
-import postgres from "postgres";
 import { type Message, StateError } from "../../mod.ts";
-import { type Context, inStore, inTime, type Scene } from "./context.ts";
+import { type Context, inStore, inTime, type Scene, takeOne } from "./context.ts";
+import { bareClient } from "../support/databases.ts";
 
 /** Defines the tests for one server. */
 export function sqlEnqueueContract(context: Context): void {
@@ -88,7 +88,7 @@ function options(context: Context): void {
         [`'tasks', '{"a": '`, "22P02", /json/],
         [`'tasks', '"\\u0000"'`, "22P05", /Unicode/],
       ];
-      const sql = postgres(scene.place.dsn, { max: 1, onnotice() {}, fetch_types: false });
+      const sql = bareClient(scene.place.dsn);
       try {
         for (const [values, code, told] of refused) {
           const call = () => sql.unsafe(`select "${scene.place.schema}".pgqrs_enqueue(${values})`);
@@ -126,8 +126,8 @@ function keys(context: Context): void {
     "a key of pgqrs_enqueue() holds after the message has ended",
     inStore(context, async (scene) => {
       const id = await enqueue(scene, 1, { key: "k" });
-      const [message] = await scene.consumer.dequeue();
-      assert(await scene.consumer.archive(message as Message));
+      const message = await takeOne(scene.consumer);
+      assert(await scene.consumer.archive(message));
       assertEquals(await enqueue(scene, 1, { key: "k" }), id);
       assertEquals(await scene.store.admin.messages.count(), 0);
     }),

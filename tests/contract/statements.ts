@@ -1,22 +1,10 @@
 /** The budget: how many statements an operation sends, whatever the number of messages. */
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import { describe, test } from "node:test";
-import { type Message, StateError, Store } from "../../mod.ts";
-import { Database } from "../../src/database.ts";
-import type { Driver, DriverOptions } from "../../src/sql/driver.ts";
+import { type Message, StateError, type Store } from "../../mod.ts";
 import type { Rendered } from "../../src/sql/sql.ts";
-import type { Context, Place } from "./context.ts";
-
-const OPTIONS: DriverOptions = {
-  maxConnections: 4,
-  connectTimeoutMs: 10_000,
-  timeoutMs: 30_000,
-  keepAliveMs: 5_000,
-  useWal: true,
-  pooler: "auto",
-  onNotice() {},
-};
-const SETTINGS = { leaseMs: 5_000, maxAttempts: 5, maxBatchSize: 100, pollIntervalMs: 250, timeoutMs: 30_000 };
+import { openWatched } from "../support/watched_store.ts";
+import type { Context } from "./context.ts";
 
 /** A store whose driver notes what it is asked for. */
 interface Watched {
@@ -38,32 +26,23 @@ export function statementsContract(context: Context): void {
   });
 }
 
-async function openDriver({ dsn }: Place): Promise<Driver> {
-  if (dsn.startsWith("postgres")) return (await import("../../src/drivers/postgres.ts")).openPostgres(dsn, OPTIONS);
-  if (dsn.startsWith("http")) return await (await import("../../src/drivers/libsql.ts")).openLibsql(dsn, OPTIONS);
-  return await (await import("../../src/drivers/sqlite.ts")).openSqlite(dsn, OPTIONS);
-}
-
 function watch(context: Context, work: (watched: Watched) => Promise<void>): () => Promise<void> {
   return async () => {
     const place = await context.place();
     try {
-      const driver = await openDriver(place);
       const sent: Rendered[] = [];
       const names: string[] = [];
-      const note = (rendered: Rendered): void => {
-        sent.push(rendered);
-        names.push(rendered.name);
-      };
-      const watched: Driver = {
-        dialect: driver.dialect,
-        query: (rendered, options) => (note(rendered), driver.query(rendered, options)),
-        transaction: (run, limits) => (names.push("transaction"), driver.transaction(run, limits)),
-        join: (tx) => driver.join(tx),
-        close: () => driver.close(),
-      };
-      const target = { dialect: driver.dialect, schema: place.schema };
-      await using store = new Store(new Database(watched, target, SETTINGS, undefined));
+      await using store = await openWatched(place.dsn, place.schema, (driver) => ({
+        query(rendered, options) {
+          sent.push(rendered);
+          names.push(rendered.name);
+          return driver.query(rendered, options);
+        },
+        transaction(run, limits) {
+          names.push("transaction");
+          return driver.transaction(run, limits);
+        },
+      }));
       await store.admin.install();
       await store.admin.createQueue("tasks");
       names.length = 0;

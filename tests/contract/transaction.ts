@@ -1,8 +1,8 @@
 /** What a transaction promises: our writes and the caller's are stored together or not at all. */
-import { assert, assertEquals, assertInstanceOf, assertRejects } from "@std/assert";
+import { assert, assertEquals, assertInstanceOf, assertNotEquals, assertRejects } from "@std/assert";
 import { describe, test } from "node:test";
 import { DatabaseError, type Message, StateError, type Transaction, type TransactionLike } from "../../mod.ts";
-import { type Context, inStore, type Scene } from "./context.ts";
+import { type Context, inStore, type Scene, takeOne } from "./context.ts";
 
 /** What the tests throw to have a transaction rolled back. */
 export class Undo extends Error {}
@@ -39,12 +39,32 @@ export function transactionContract(context: Context): void {
 }
 
 /** All that is stored, without the times, which differ from run to run. */
-export async function stored({ store }: Scene): Promise<unknown[]> {
+async function stored({ store }: Scene): Promise<unknown[]> {
   const live = (await store.admin.messages.list()).items;
   const ended = (await store.admin.archive.list()).items;
   return [...live, ...ended].map((
     { id, payload, state, attempts, key, error, leaseUntil },
   ) => [id, payload, state, attempts, key, error?.message, leaseUntil?.getTime()]);
+}
+
+/** Checks that an operation is stored if and only if the transaction commits in which `run` runs it. */
+export async function checkOperation(
+  scene: Scene,
+  [name, operation]: [string, (typeof OPERATIONS)[string]],
+  run: (work: (tx: TransactionLike) => Promise<void>) => Promise<void>,
+): Promise<void> {
+  const { producer, consumer } = scene;
+  await producer.enqueue("old");
+  const message = await takeOne(consumer, { leaseMs: 60_000 });
+  const before = await stored(scene);
+  await assertRejects(() =>
+    run(async (tx) => {
+      assert(await operation(scene, message, tx), name);
+      throw new Undo();
+    }), Undo);
+  assertEquals(await stored(scene), before, name);
+  await run(async (tx) => assert(await operation(scene, message, tx), name));
+  assertNotEquals(await stored(scene), before, name);
 }
 
 /** A placeholder in the database's own writing. */
@@ -139,24 +159,10 @@ function outcomes(context: Context): void {
 }
 
 function operations(context: Context): void {
-  for (const [name, operation] of Object.entries(OPERATIONS)) {
+  for (const operation of Object.entries(OPERATIONS)) {
     test(
-      `${name} in a transaction is stored if and only if it commits`,
-      inStore(context, async (scene) => {
-        const { producer, consumer, store } = scene;
-        await producer.enqueue("old");
-        const [message] = await consumer.dequeue({ leaseMs: 60_000 });
-        const before = await stored(scene);
-        await assertRejects(() =>
-          store.transaction(async (tx) => {
-            assert(await operation(scene, message as Message, tx));
-            throw new Undo();
-          }), Undo);
-        assertEquals(await stored(scene), before);
-        await store.transaction(async (tx) => assert(await operation(scene, message as Message, tx)));
-        const after = await stored(scene);
-        assert(JSON.stringify(after) !== JSON.stringify(before), "nothing was stored");
-      }),
+      `${operation[0]} in a transaction is stored if and only if it commits`,
+      inStore(context, (scene) => checkOperation(scene, operation, (work) => scene.store.transaction(work))),
     );
   }
 }

@@ -2,7 +2,7 @@
 import { assert, assertEquals, assertInstanceOf, assertNotMatch, assertRejects } from "@std/assert";
 import { describe, test } from "node:test";
 import { DatabaseError, type Message } from "../../mod.ts";
-import { type Context, inStore } from "./context.ts";
+import { type Context, inStore, takeOne } from "./context.ts";
 
 /** Defines the tests for one backend. */
 export function valuesContract(context: Context): void {
@@ -132,14 +132,14 @@ function refused(context: Context): void {
     "archive() refuses such a result in the same words",
     inStore(context, async ({ store, producer, consumer }) => {
       await producer.enqueue(1);
-      const [message] = await consumer.dequeue();
+      const message = await takeOne(consumer);
       for (const [name, [value, text]] of Object.entries(REFUSED)) {
         if (name === "undefined") continue;
         const expected = `Cannot store ${text.replace("payload", "result")}`;
-        const error = await assertRejects(() => consumer.archive(message as Message, { result: value() }), Error);
+        const error = await assertRejects(() => consumer.archive(message, { result: value() }), Error);
         assertEquals(error.message, expected, name);
       }
-      assertEquals((await store.admin.messages.get((message as Message).id))?.state, "leased");
+      assertEquals((await store.admin.messages.get(message.id))?.state, "leased");
     }),
   );
 }

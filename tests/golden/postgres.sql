@@ -175,38 +175,46 @@ returning id;
 -- values: "7"
 
 -- findObjects 1
-/* pgqrs:findObjects */ select cast(d as text) from (select json_object_agg(o.name, o.definition order by o.name) as d from (
+/* pgqrs:findObjects */ select cast(objects as text) from (with made as materialized (select json_array_elements_text($1::text::json) as name),
+own as materialized (
+  select c.oid, c.relname, c.relpersistence
+  from pg_catalog.pg_class c
+  where c.relnamespace = (select relnamespace from pg_catalog.pg_class where oid = '"public"."pgqrs_migrations"'::regclass) and c.relkind = 'r' and 'table ' || c.relname in (select name from made)
+)
+select json_object_agg(o.name, o.definition order by o.name) as objects from (
   select 'column ' || c.relname || '.' || a.attname as name,
     format_type(a.atttypid, a.atttypmod) || case when a.attnotnull then ' not null' else '' end ||
       coalesce(' default ' || pg_get_expr(d.adbin, d.adrelid), '') ||
       case when a.attidentity = '' then '' else ' identity' end as definition
-  from pg_catalog.pg_attribute a
-  join pg_catalog.pg_class c on c.oid = a.attrelid
-  join pg_catalog.pg_namespace n on n.oid = c.relnamespace
+  from own c
+  join pg_catalog.pg_attribute a on a.attrelid = c.oid
   left join pg_catalog.pg_attrdef d on d.adrelid = a.attrelid and d.adnum = a.attnum
-  where n.oid = (select relnamespace from pg_catalog.pg_class where oid = '"public"."pgqrs_migrations"'::regclass) and c.relkind = 'r' and c.relname like 'pgqrs\_%' and a.attnum > 0 and not a.attisdropped
+  where a.attnum > 0 and not a.attisdropped
   union all
-  select 'table ' || c.relname, case c.relpersistence when 'u' then 'unlogged' else 'logged' end
-  from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
-  where n.oid = (select relnamespace from pg_catalog.pg_class where oid = '"public"."pgqrs_migrations"'::regclass) and c.relkind = 'r' and c.relname like 'pgqrs\_%'
+  select 'table ' || c.relname, case c.relpersistence when 'u' then 'unlogged' else 'logged' end from own c
   union all
-  select 'index ' || c.relname, pg_get_indexdef(i.indexrelid) || case when i.indisvalid then '' else ' invalid' end
-  from pg_catalog.pg_index i
-  join pg_catalog.pg_class c on c.oid = i.indexrelid
-  join pg_catalog.pg_namespace n on n.oid = c.relnamespace
-  where n.oid = (select relnamespace from pg_catalog.pg_class where oid = '"public"."pgqrs_migrations"'::regclass) and c.relname like 'pgqrs\_%'
+  select 'index ' || x.relname, pg_get_indexdef(i.indexrelid) || case when i.indisvalid then '' else ' invalid' end
+  from own c
+  join pg_catalog.pg_index i on i.indrelid = c.oid
+  join pg_catalog.pg_class x on x.oid = i.indexrelid
+  where 'index ' || x.relname in (select name from made)
+    or exists (select 1 from pg_catalog.pg_constraint k where k.conindid = x.oid and k.conrelid = c.oid)
   union all
   select 'constraint ' || c.relname || '.' || x.conname, pg_get_constraintdef(x.oid)
-  from pg_catalog.pg_constraint x
-  join pg_catalog.pg_class c on c.oid = x.conrelid
-  join pg_catalog.pg_namespace n on n.oid = c.relnamespace
-  where n.oid = (select relnamespace from pg_catalog.pg_class where oid = '"public"."pgqrs_migrations"'::regclass) and c.relname like 'pgqrs\_%' and x.contype in ('c', 'p', 'u')
+  from own c
+  join pg_catalog.pg_constraint x on x.conrelid = c.oid
+  where x.contype in ('c', 'p', 'u')
   union all
-  select 'function ' || p.proname || '(' || pg_get_function_identity_arguments(p.oid) || ')',
-    encode(sha256(convert_to(p.prosrc, 'UTF8')), 'hex') || coalesce(' ' || array_to_string(p.proconfig, ' '), '')
-  from pg_catalog.pg_proc p join pg_catalog.pg_namespace n on n.oid = p.pronamespace
-  where n.oid = (select relnamespace from pg_catalog.pg_class where oid = '"public"."pgqrs_migrations"'::regclass) and p.proname like 'pgqrs\_%'
+  select f.name, f.definition
+  from (
+    select 'function ' || p.proname || '(' || pg_get_function_identity_arguments(p.oid) || ')' as name,
+      encode(sha256(convert_to(p.prosrc, 'UTF8')), 'hex') || coalesce(' ' || array_to_string(p.proconfig, ' '), '')
+        as definition
+    from pg_catalog.pg_proc p where p.pronamespace = (select relnamespace from pg_catalog.pg_class where oid = '"public"."pgqrs_migrations"'::regclass)
+  ) f
+  where f.name in (select name from made)
 ) o) t;
+-- values: "[\"table pgqrs_keys\"]"
 
 -- findOrphans 1
 /* pgqrs:findOrphans */ with recursive used (queue_id) as (
@@ -235,6 +243,14 @@ where i.conflict = 'reject' or k.hash <> i.hash and left(k.hash, 3) = left(i.has
 order by i.n limit 1;
 -- values: "[{\"key\":\"it's \\\"$1\\\" ?1\",\"hash\":\"ab\",\"conflict\":\"replace\",\"n\":1},{\"n\":2}]", "queue it's \"$1\" ?1"
 
+-- findTriggers 1
+/* pgqrs:findTriggers */ select t.tgname, c.relname
+from pg_catalog.pg_trigger t
+join pg_catalog.pg_class c on c.oid = t.tgrelid
+where c.relnamespace = (select relnamespace from pg_catalog.pg_class where oid = '"public"."pgqrs_migrations"'::regclass) and 'table ' || c.relname in (select json_array_elements_text($1::text::json)) and not t.tgisinternal
+order by 1, 2;
+-- values: "[\"table pgqrs_keys\"]"
+
 -- inspectSchema 1
 /* pgqrs:inspectSchema */ select
   (select count(*) from pg_catalog.pg_namespace where nspname = $1::text),
@@ -249,7 +265,7 @@ order by i.n limit 1;
   quote_ident(current_user),
   (select string_agg(format('%I.%I', n.nspname, c.relname), ', ' order by c.relname)
     from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
-    where n.nspname = $6::text and c.relkind = 'r' and c.relname like 'pgqrs\_%');
+    where n.nspname = $6::text and c.relkind = 'r' and 'table ' || c.relname in (select json_array_elements_text('["table pgqrs_migrations","table pgqrs_queues","table pgqrs_messages","index pgqrs_messages_ready","index pgqrs_messages_leased","table pgqrs_archive","index pgqrs_archive_ended","index pgqrs_archive_dead","table pgqrs_keys","function pgqrs_claim(p_queue text, p_limit bigint, p_lease_ms bigint, p_default_lease_ms bigint, p_holder text, p_type text, p_now timestamp with time zone)","function pgqrs_archive_leased(p_items json, p_holder text, p_by text, p_now timestamp with time zone)","function pgqrs_delete_leased(p_items json, p_holder text)","function pgqrs_release_leased(p_items json, p_holder text, p_now timestamp with time zone)","function pgqrs_extend_leased(p_items json, p_holder text, p_now timestamp with time zone)","function pgqrs_fail_leased(p_items json, p_holder text, p_by text, p_now timestamp with time zone)","function pgqrs_enqueue_many(p_queue text, p_payloads json, p_options json, p_now timestamp with time zone)","function pgqrs_enqueue(queue text, payload json, options json)"]'::json)));
 -- values: "it's \"$1\" ?1", "it's \"$1\" ?1", "it's \"$1\" ?1", "it's \"$1\" ?1", "it's \"$1\" ?1", "it's \"$1\" ?1"
 
 -- listAttempts 1
@@ -560,37 +576,44 @@ returning id, (select q.name from "public"."pgqrs_queues" q where q.id = queue_i
 );
 
 /* pgqrs:recordMigration */ insert into "public"."pgqrs_migrations" (version, name, applied_at, objects)
-select 1, 'tables', statement_timestamp(), (select json_object_agg(o.name, o.definition order by o.name) as objects from (
+select 1, 'tables', statement_timestamp(), (with made as materialized (select json_array_elements_text('["table pgqrs_migrations","table pgqrs_queues","table pgqrs_messages","index pgqrs_messages_ready","index pgqrs_messages_leased","table pgqrs_archive","index pgqrs_archive_ended","index pgqrs_archive_dead","table pgqrs_keys"]'::json) as name),
+own as materialized (
+  select c.oid, c.relname, c.relpersistence
+  from pg_catalog.pg_class c
+  where c.relnamespace = (select relnamespace from pg_catalog.pg_class where oid = '"public"."pgqrs_migrations"'::regclass) and c.relkind = 'r' and 'table ' || c.relname in (select name from made)
+)
+select json_object_agg(o.name, o.definition order by o.name) as objects from (
   select 'column ' || c.relname || '.' || a.attname as name,
     format_type(a.atttypid, a.atttypmod) || case when a.attnotnull then ' not null' else '' end ||
       coalesce(' default ' || pg_get_expr(d.adbin, d.adrelid), '') ||
       case when a.attidentity = '' then '' else ' identity' end as definition
-  from pg_catalog.pg_attribute a
-  join pg_catalog.pg_class c on c.oid = a.attrelid
-  join pg_catalog.pg_namespace n on n.oid = c.relnamespace
+  from own c
+  join pg_catalog.pg_attribute a on a.attrelid = c.oid
   left join pg_catalog.pg_attrdef d on d.adrelid = a.attrelid and d.adnum = a.attnum
-  where n.oid = (select relnamespace from pg_catalog.pg_class where oid = '"public"."pgqrs_migrations"'::regclass) and c.relkind = 'r' and c.relname like 'pgqrs\_%' and a.attnum > 0 and not a.attisdropped
+  where a.attnum > 0 and not a.attisdropped
   union all
-  select 'table ' || c.relname, case c.relpersistence when 'u' then 'unlogged' else 'logged' end
-  from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
-  where n.oid = (select relnamespace from pg_catalog.pg_class where oid = '"public"."pgqrs_migrations"'::regclass) and c.relkind = 'r' and c.relname like 'pgqrs\_%'
+  select 'table ' || c.relname, case c.relpersistence when 'u' then 'unlogged' else 'logged' end from own c
   union all
-  select 'index ' || c.relname, pg_get_indexdef(i.indexrelid) || case when i.indisvalid then '' else ' invalid' end
-  from pg_catalog.pg_index i
-  join pg_catalog.pg_class c on c.oid = i.indexrelid
-  join pg_catalog.pg_namespace n on n.oid = c.relnamespace
-  where n.oid = (select relnamespace from pg_catalog.pg_class where oid = '"public"."pgqrs_migrations"'::regclass) and c.relname like 'pgqrs\_%'
+  select 'index ' || x.relname, pg_get_indexdef(i.indexrelid) || case when i.indisvalid then '' else ' invalid' end
+  from own c
+  join pg_catalog.pg_index i on i.indrelid = c.oid
+  join pg_catalog.pg_class x on x.oid = i.indexrelid
+  where 'index ' || x.relname in (select name from made)
+    or exists (select 1 from pg_catalog.pg_constraint k where k.conindid = x.oid and k.conrelid = c.oid)
   union all
   select 'constraint ' || c.relname || '.' || x.conname, pg_get_constraintdef(x.oid)
-  from pg_catalog.pg_constraint x
-  join pg_catalog.pg_class c on c.oid = x.conrelid
-  join pg_catalog.pg_namespace n on n.oid = c.relnamespace
-  where n.oid = (select relnamespace from pg_catalog.pg_class where oid = '"public"."pgqrs_migrations"'::regclass) and c.relname like 'pgqrs\_%' and x.contype in ('c', 'p', 'u')
+  from own c
+  join pg_catalog.pg_constraint x on x.conrelid = c.oid
+  where x.contype in ('c', 'p', 'u')
   union all
-  select 'function ' || p.proname || '(' || pg_get_function_identity_arguments(p.oid) || ')',
-    encode(sha256(convert_to(p.prosrc, 'UTF8')), 'hex') || coalesce(' ' || array_to_string(p.proconfig, ' '), '')
-  from pg_catalog.pg_proc p join pg_catalog.pg_namespace n on n.oid = p.pronamespace
-  where n.oid = (select relnamespace from pg_catalog.pg_class where oid = '"public"."pgqrs_migrations"'::regclass) and p.proname like 'pgqrs\_%'
+  select f.name, f.definition
+  from (
+    select 'function ' || p.proname || '(' || pg_get_function_identity_arguments(p.oid) || ')' as name,
+      encode(sha256(convert_to(p.prosrc, 'UTF8')), 'hex') || coalesce(' ' || array_to_string(p.proconfig, ' '), '')
+        as definition
+    from pg_catalog.pg_proc p where p.pronamespace = (select relnamespace from pg_catalog.pg_class where oid = '"public"."pgqrs_migrations"'::regclass)
+  ) f
+  where f.name in (select name from made)
 ) o);
 
 -- migration 2
@@ -1065,35 +1088,42 @@ end
 $pgqrs$;
 
 /* pgqrs:recordMigration */ insert into "public"."pgqrs_migrations" (version, name, applied_at, objects)
-select 2, 'functions', statement_timestamp(), (select json_object_agg(o.name, o.definition order by o.name) as objects from (
+select 2, 'functions', statement_timestamp(), (with made as materialized (select json_array_elements_text('["table pgqrs_migrations","table pgqrs_queues","table pgqrs_messages","index pgqrs_messages_ready","index pgqrs_messages_leased","table pgqrs_archive","index pgqrs_archive_ended","index pgqrs_archive_dead","table pgqrs_keys","function pgqrs_claim(p_queue text, p_limit bigint, p_lease_ms bigint, p_default_lease_ms bigint, p_holder text, p_type text, p_now timestamp with time zone)","function pgqrs_archive_leased(p_items json, p_holder text, p_by text, p_now timestamp with time zone)","function pgqrs_delete_leased(p_items json, p_holder text)","function pgqrs_release_leased(p_items json, p_holder text, p_now timestamp with time zone)","function pgqrs_extend_leased(p_items json, p_holder text, p_now timestamp with time zone)","function pgqrs_fail_leased(p_items json, p_holder text, p_by text, p_now timestamp with time zone)","function pgqrs_enqueue_many(p_queue text, p_payloads json, p_options json, p_now timestamp with time zone)","function pgqrs_enqueue(queue text, payload json, options json)"]'::json) as name),
+own as materialized (
+  select c.oid, c.relname, c.relpersistence
+  from pg_catalog.pg_class c
+  where c.relnamespace = (select relnamespace from pg_catalog.pg_class where oid = '"public"."pgqrs_migrations"'::regclass) and c.relkind = 'r' and 'table ' || c.relname in (select name from made)
+)
+select json_object_agg(o.name, o.definition order by o.name) as objects from (
   select 'column ' || c.relname || '.' || a.attname as name,
     format_type(a.atttypid, a.atttypmod) || case when a.attnotnull then ' not null' else '' end ||
       coalesce(' default ' || pg_get_expr(d.adbin, d.adrelid), '') ||
       case when a.attidentity = '' then '' else ' identity' end as definition
-  from pg_catalog.pg_attribute a
-  join pg_catalog.pg_class c on c.oid = a.attrelid
-  join pg_catalog.pg_namespace n on n.oid = c.relnamespace
+  from own c
+  join pg_catalog.pg_attribute a on a.attrelid = c.oid
   left join pg_catalog.pg_attrdef d on d.adrelid = a.attrelid and d.adnum = a.attnum
-  where n.oid = (select relnamespace from pg_catalog.pg_class where oid = '"public"."pgqrs_migrations"'::regclass) and c.relkind = 'r' and c.relname like 'pgqrs\_%' and a.attnum > 0 and not a.attisdropped
+  where a.attnum > 0 and not a.attisdropped
   union all
-  select 'table ' || c.relname, case c.relpersistence when 'u' then 'unlogged' else 'logged' end
-  from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
-  where n.oid = (select relnamespace from pg_catalog.pg_class where oid = '"public"."pgqrs_migrations"'::regclass) and c.relkind = 'r' and c.relname like 'pgqrs\_%'
+  select 'table ' || c.relname, case c.relpersistence when 'u' then 'unlogged' else 'logged' end from own c
   union all
-  select 'index ' || c.relname, pg_get_indexdef(i.indexrelid) || case when i.indisvalid then '' else ' invalid' end
-  from pg_catalog.pg_index i
-  join pg_catalog.pg_class c on c.oid = i.indexrelid
-  join pg_catalog.pg_namespace n on n.oid = c.relnamespace
-  where n.oid = (select relnamespace from pg_catalog.pg_class where oid = '"public"."pgqrs_migrations"'::regclass) and c.relname like 'pgqrs\_%'
+  select 'index ' || x.relname, pg_get_indexdef(i.indexrelid) || case when i.indisvalid then '' else ' invalid' end
+  from own c
+  join pg_catalog.pg_index i on i.indrelid = c.oid
+  join pg_catalog.pg_class x on x.oid = i.indexrelid
+  where 'index ' || x.relname in (select name from made)
+    or exists (select 1 from pg_catalog.pg_constraint k where k.conindid = x.oid and k.conrelid = c.oid)
   union all
   select 'constraint ' || c.relname || '.' || x.conname, pg_get_constraintdef(x.oid)
-  from pg_catalog.pg_constraint x
-  join pg_catalog.pg_class c on c.oid = x.conrelid
-  join pg_catalog.pg_namespace n on n.oid = c.relnamespace
-  where n.oid = (select relnamespace from pg_catalog.pg_class where oid = '"public"."pgqrs_migrations"'::regclass) and c.relname like 'pgqrs\_%' and x.contype in ('c', 'p', 'u')
+  from own c
+  join pg_catalog.pg_constraint x on x.conrelid = c.oid
+  where x.contype in ('c', 'p', 'u')
   union all
-  select 'function ' || p.proname || '(' || pg_get_function_identity_arguments(p.oid) || ')',
-    encode(sha256(convert_to(p.prosrc, 'UTF8')), 'hex') || coalesce(' ' || array_to_string(p.proconfig, ' '), '')
-  from pg_catalog.pg_proc p join pg_catalog.pg_namespace n on n.oid = p.pronamespace
-  where n.oid = (select relnamespace from pg_catalog.pg_class where oid = '"public"."pgqrs_migrations"'::regclass) and p.proname like 'pgqrs\_%'
+  select f.name, f.definition
+  from (
+    select 'function ' || p.proname || '(' || pg_get_function_identity_arguments(p.oid) || ')' as name,
+      encode(sha256(convert_to(p.prosrc, 'UTF8')), 'hex') || coalesce(' ' || array_to_string(p.proconfig, ' '), '')
+        as definition
+    from pg_catalog.pg_proc p where p.pronamespace = (select relnamespace from pg_catalog.pg_class where oid = '"public"."pgqrs_migrations"'::regclass)
+  ) f
+  where f.name in (select name from made)
 ) o);

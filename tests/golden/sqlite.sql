@@ -410,8 +410,9 @@ returning id;
 -- values: 7
 
 -- findObjects 1
-/* pgqrs:findObjects */ select cast(d as text) from (select json_group_object(type || ' ' || name, sql) as d from sqlite_schema
-where name like 'pgqrs\_%' escape '\' and sql is not null) t;
+/* pgqrs:findObjects */ select cast(objects as text) from (select json_group_object(type || ' ' || name, sql) as objects from sqlite_schema
+where type || ' ' || name in (select value from json_each(?1))) t;
+-- values: "[\"table pgqrs_keys\"]"
 
 -- findOrphans 1
 /* pgqrs:findOrphans */ with recursive used (queue_id) as (
@@ -440,6 +441,13 @@ where k.message_id <> 0 and case i.value ->> 'conflict'
   end
 order by i.key limit 1;
 -- values: "[{\"key\":\"it's \\\"$1\\\" ?1\",\"hash\":\"ab\",\"conflict\":\"replace\",\"n\":1},{\"n\":2}]", "queue it's \"$1\" ?1"
+
+-- findTriggers 1
+/* pgqrs:findTriggers */ select name, tbl_name from sqlite_schema
+where type = 'trigger' and 'table ' || tbl_name in (select value from json_each(?1))
+  and type || ' ' || name not in (select value from json_each(?2))
+order by 1, 2;
+-- values: "[\"table pgqrs_keys\"]", "[\"table pgqrs_keys\"]"
 
 -- inspectSchema 1
 /* pgqrs:inspectSchema */ select 1, 1, (select count(*) from sqlite_schema where name = 'pgqrs_migrations'),
@@ -728,9 +736,9 @@ end;
 
 /* pgqrs:recordMigration */ insert into "pgqrs_migrations" (version, name, applied_at, objects)
 select 1, 'tables', cast(unixepoch('subsec') * 1000 as integer), (select json_group_object(type || ' ' || name, sql) as objects from sqlite_schema
-where name like 'pgqrs\_%' escape '\' and sql is not null);
+where type || ' ' || name in (select value from json_each('["table pgqrs_migrations","table pgqrs_queues","table pgqrs_messages","index pgqrs_messages_ready","index pgqrs_messages_leased","table pgqrs_archive","index pgqrs_archive_ended","index pgqrs_archive_dead","table pgqrs_keys","trigger pgqrs_archive_takes"]')));
 
 -- migration 2
 /* pgqrs:recordMigration */ insert into "pgqrs_migrations" (version, name, applied_at, objects)
 select 2, 'functions', cast(unixepoch('subsec') * 1000 as integer), (select json_group_object(type || ' ' || name, sql) as objects from sqlite_schema
-where name like 'pgqrs\_%' escape '\' and sql is not null);
+where type || ' ' || name in (select value from json_each('["table pgqrs_migrations","table pgqrs_queues","table pgqrs_messages","index pgqrs_messages_ready","index pgqrs_messages_leased","table pgqrs_archive","index pgqrs_archive_ended","index pgqrs_archive_dead","table pgqrs_keys","trigger pgqrs_archive_takes"]')));

@@ -78,9 +78,14 @@ export async function freshLibsql(options: HranaOptions = {}): Promise<TestLibsq
   return { dsn: server.url, server, file, close };
 }
 
+/** One connection of the bare `postgres` client, to look at a database beside the library. */
+export function bareClient(dsn: string): postgres.Sql {
+  return postgres(dsn, { max: 1, onnotice() {}, fetch_types: false });
+}
+
 /** Runs one statement on a connection that exists only for it, so that nothing idles between tests. */
 async function administer(dsn: string, statement: string): Promise<void> {
-  const sql = postgres(dsn, { max: 1, onnotice() {}, fetch_types: false });
+  const sql = bareClient(dsn);
   try {
     await sql.unsafe(statement);
   } finally {

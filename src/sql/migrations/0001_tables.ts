@@ -5,7 +5,26 @@
  * ends it, for `pgqrs_archive`; so each message has exactly one row to lock, whatever is done to it. Ids come from this
  * table's identity alone and are never used again. There are no foreign keys: checks of them would cost more than the work.
  */
+import type { DialectName } from "../dialect.ts";
 import { type Fragment, raw, sql, table } from "../sql.ts";
+
+const TABLES_AND_INDEXES: readonly string[] = [
+  "table pgqrs_migrations",
+  "table pgqrs_queues",
+  "table pgqrs_messages",
+  "index pgqrs_messages_ready",
+  "index pgqrs_messages_leased",
+  "table pgqrs_archive",
+  "index pgqrs_archive_ended",
+  "index pgqrs_archive_dead",
+  "table pgqrs_keys",
+];
+
+/** What is made, and the table of migrations, without which no step can be recorded. */
+export const tableObjects: Readonly<Record<DialectName, readonly string[]>> = {
+  postgres: TABLES_AND_INDEXES,
+  sqlite: [...TABLES_AND_INDEXES, "trigger pgqrs_archive_takes"],
+};
 
 /** The statements for Postgres. Payloads are `json`, not `jsonb`: the exact text comes back and an insert costs less. */
 export function postgresTables(isUnlogged: boolean): Fragment[] {

@@ -6,9 +6,26 @@
  * of a function sees what was committed while the one before it waited for a lock, so a decision is never made on an old
  * snapshot. SQLite has a single writer and needs neither.
  */
+import type { DialectName } from "../dialect.ts";
 import { bodyQuote, type Fragment, raw, sql, table, tableLiteral } from "../sql.ts";
 import { claim } from "./0002_claim.ts";
 import { CARRIED, CARRIED_OF_GONE, NOW, PINNED, PROCESSING } from "./0002_pinned.ts";
+
+/** What is made: a function is known by its arguments, because others may have one of the same name. */
+export const functionObjects: Readonly<Record<DialectName, readonly string[]>> = {
+  postgres: [
+    "function pgqrs_claim(p_queue text, p_limit bigint, p_lease_ms bigint, p_default_lease_ms bigint, p_holder text, " +
+    "p_type text, p_now timestamp with time zone)",
+    "function pgqrs_archive_leased(p_items json, p_holder text, p_by text, p_now timestamp with time zone)",
+    "function pgqrs_delete_leased(p_items json, p_holder text)",
+    "function pgqrs_release_leased(p_items json, p_holder text, p_now timestamp with time zone)",
+    "function pgqrs_extend_leased(p_items json, p_holder text, p_now timestamp with time zone)",
+    "function pgqrs_fail_leased(p_items json, p_holder text, p_by text, p_now timestamp with time zone)",
+    "function pgqrs_enqueue_many(p_queue text, p_payloads json, p_options json, p_now timestamp with time zone)",
+    "function pgqrs_enqueue(queue text, payload json, options json)",
+  ],
+  sqlite: [],
+};
 
 /** The functions; `create or replace`, so that the migration can be repeated. */
 export function postgresFunctions(): Fragment[] {
