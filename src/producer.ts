@@ -180,8 +180,9 @@ export class Producer<T = unknown> {
     return list;
   }
 
-  async #encode(payload: T, options: MessageOptions, what: string): Promise<Encoded> {
-    const checked = this.#queue.schema === undefined ? payload : await checkPayload(this.#queue, payload, what);
+  async #encode(payload: T, options: MessageOptions & CallLimits, what: string): Promise<Encoded> {
+    const { signal, timeoutMs = this.#database.settings.timeoutMs } = options;
+    const checked = await checkPayload(this.#queue, payload, what, { signal, timeoutMs });
     const text = this.#text(checked, what);
     const encoded = { text, ...encodeOptions(options) };
     if (encoded.item.key === undefined) return encoded;

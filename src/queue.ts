@@ -1,4 +1,5 @@
 /** Typed queues. */
+import { DatabaseError } from "./errors.ts";
 import { checkInteger, checkName, checkOptions } from "./options.ts";
 
 /** What we need of a schema of zod, valibot, arktype or any other library that follows Standard Schema. */
@@ -93,13 +94,52 @@ function checkQueue<T>({ name, schema, maxBytes, maxDepth }: Queue<T>): void {
   throw new TypeError("Cannot use schema: it must follow Standard Schema");
 }
 
-/** The payload as the schema of the queue gives it back. @throws {TypeError} naming the places that do not fit. */
-export async function checkPayload<T>({ name, schema }: Queue<T>, payload: T, what: string): Promise<T> {
+/**
+ * The payload as the schema of the queue gives it back.
+ *
+ * @throws {TypeError} naming the places that do not fit.
+ * @throws {DatabaseError} when the schema does not answer in time; nothing was sent.
+ */
+export async function checkPayload<T>(
+  { name, schema }: Queue<T>,
+  payload: T,
+  what: string,
+  limits: { readonly signal?: AbortSignal | undefined; readonly timeoutMs: number },
+): Promise<T> {
   if (schema === undefined) return payload;
-  const result = await schema["~standard"].validate(payload);
+  const answer = schema["~standard"].validate(payload);
+  const result = answer instanceof Promise ? await inTime(name, answer, limits) : answer;
   if (result.issues === undefined) return result.value;
   const places = [...new Set(result.issues.map(({ path = [] }) => [what, ...path.map(segmentOf)].join(".")))];
   throw new TypeError(`Cannot enqueue to "${name}": ${places.slice(0, 5).join(", ")} does not fit the queue's schema`);
+}
+
+/** Waits for a schema that may never answer. */
+async function inTime<R>(
+  name: string,
+  answer: Promise<R>,
+  { signal, timeoutMs }: { readonly signal?: AbortSignal | undefined; readonly timeoutMs: number },
+): Promise<R> {
+  let timer: ReturnType<typeof setTimeout> | undefined;
+  let abort = (): void => {};
+  const late = new Promise<never>((_, reject) => {
+    const fail = (reason: "aborted" | "timeout") => (): void =>
+      reject(
+        new DatabaseError(`Cannot enqueue to "${name}": its schema did not answer in time; nothing was changed`, {
+          outcome: "not_applied",
+          reason,
+        }),
+      );
+    abort = fail("aborted");
+    timer = setTimeout(fail("timeout"), timeoutMs);
+    signal?.addEventListener("abort", abort);
+  });
+  try {
+    return await Promise.race([answer, late]);
+  } finally {
+    clearTimeout(timer);
+    signal?.removeEventListener("abort", abort);
+  }
 }
 
 function segmentOf(segment: PropertyKey | { readonly key: PropertyKey }): string {

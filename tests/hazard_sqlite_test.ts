@@ -5,7 +5,7 @@ import { closeSync, existsSync, openSync, readFileSync, statSync } from "node:fs
 import { DatabaseSync } from "node:sqlite";
 import { test } from "node:test";
 import { setImmediate } from "node:timers";
-import { Config, connect, DatabaseError, type SqliteClient, type Store } from "../mod.ts";
+import { Config, ConfigError, connect, DatabaseError, type SqliteClient, type Store } from "../mod.ts";
 import { freshSqliteFile, type TestDatabase } from "./support/databases.ts";
 
 /** How long the event loop may be held at a stretch while the database is busy, and while a long list is stored. */
@@ -296,6 +296,10 @@ test("every connection has the settings of its DSN, and its files are for their 
     await store.close();
     await database.close();
   }
+});
+
+test("connect() refuses a file: DSN that is not percent-encoded correctly", async () => {
+  await assertRejects(() => connect("file:/tmp/100%.db"), ConfigError, "the path is not percent-encoded correctly");
 });
 
 test("useWal: false keeps a rollback journal, and a commit waits for a reader without failing", async () => {

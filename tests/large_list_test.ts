@@ -1,5 +1,5 @@
 /** Lists that are stored in several pieces, and work that is done batch by batch. */
-import { assertEquals, assertRejects } from "@std/assert";
+import { assert, assertEquals, assertRejects } from "@std/assert";
 import { test } from "node:test";
 import postgres from "postgres";
 import { connect, NotFoundError, StateError, type Store } from "../mod.ts";
@@ -132,7 +132,7 @@ test("enqueueMany() of several pieces stores nothing when the queue is created b
           return await session.unsafe(text, values as never[]);
         } finally {
           // On a connection of its own, and committed before the next piece is sent.
-          if (text.includes("enqueueMessages") && pieces++ === 0) await store.admin.createQueue(name);
+          if (text.includes("pgqrs_enqueue_many") && pieces++ === 0) await store.admin.createQueue(name);
         }
       };
       const each = hasKeys ? { each: ({ n }: { n: number }) => ({ key: `key ${n}` }) } : {};
@@ -152,6 +152,59 @@ test("enqueueMany() of several pieces stores nothing when the queue is created b
       NotFoundError,
       "none",
     );
+  } finally {
+    await client.end({ timeout: 5 });
+    await database.close();
+  }
+});
+
+test("enqueueMany() of two large lists with the same keys in another order wait for each other, and not in a circle", async () => {
+  const database = await freshPostgres();
+  try {
+    await using store = await connect(database.dsn, { timeoutMs: 60_000 });
+    await using other = await connect(database.dsn, { timeoutMs: 60_000 });
+    await store.admin.install();
+    await store.admin.createQueue("tasks");
+    const payloads = Array.from({ length: 14 }, (_, n) => ({ n, text: LONG }));
+    for (let round = 0; round < 3; round++) {
+      const each = ({ n }: { n: number }): { key: string } => ({ key: `key ${round} ${String.fromCharCode(97 + n)}` });
+      // In a transaction nobody but the caller could try again.
+      const [first, second] = await Promise.all([
+        store.transaction((tx) => store.producer<{ n: number }>("tasks").enqueueMany(payloads, { each, tx })),
+        other.transaction((tx) =>
+          other.producer<{ n: number }>("tasks").enqueueMany([...payloads].reverse(), { each, tx })
+        ),
+      ]);
+      assertEquals(first.map(({ id }) => id), second.map(({ id }) => id).reverse());
+    }
+    assertEquals(await store.admin.messages.count(), 14 * 3);
+  } finally {
+    await database.close();
+  }
+});
+
+test("enqueueMany() sends headers in pieces too, on Postgres", async () => {
+  const database = await freshPostgres();
+  const client = postgres(database.dsn, { max: 1, onnotice() {} });
+  try {
+    await using store = await connect(database.dsn);
+    await store.admin.install();
+    await store.admin.createQueue("tasks");
+    const session = await client.reserve();
+    let longest = 0;
+    const tx = async (text: string, values: unknown[]): Promise<readonly unknown[]> => {
+      for (const value of values) longest = Math.max(longest, String(value).length);
+      return await session.unsafe(text, values as never[]);
+    };
+    const headers = { text: "x".repeat(16_000) };
+    const payloads = Array.from({ length: 300 }, (_, n) => n);
+    await session`begin`;
+    const stored = await store.producer<number>("tasks").enqueueMany(payloads, { each: () => ({ headers }), tx });
+    await session`commit`;
+    session.release();
+    assertEquals(stored.map(({ payload }) => payload), payloads);
+    assertEquals(await store.admin.messages.count(), 300);
+    assert(longest < 3_000_000, `a text of ${longest} characters`);
   } finally {
     await client.end({ timeout: 5 });
     await database.close();

@@ -58,6 +58,9 @@ test("connect() keeps the password of a DSN that it cannot use to itself", async
     const dsn of [
       `postgres://user:${PASSWORD}@host:port/db`,
       `postgres://user:${PASSWORD}@host/db?sslmode=x`,
+      `postgres://user:${PASSWORD}@host/db?port=x`,
+      `postgres://user:?${PASSWORD}@host/db`,
+      `postgres://user:12?sslmode=${PASSWORD}@host/db`,
       `postgres://user:${PASSWORD}%zz@host/db`,
       `postgres://user:${PASSWORD}@ho st/db`,
       `libsql://host?authToken=${PASSWORD}&unknown=1`,

@@ -188,9 +188,12 @@ async function pendingAfter(
 ): Promise<readonly Migration[]> {
   const where = inSchema(database);
   if (!isOurs && hasObjects) {
+    const elsewhere = database.target.dialect.name === "postgres"
+      ? 'another schema, for example connect(dsn, { schema: "pgqrs" })'
+      : "another file";
     throw new SchemaError(
       `Cannot install${where}: it holds pgqrs_* objects that this library did not make (the Rust pgqrs uses the same ` +
-        `names); choose another schema, for example connect(dsn, { schema: "pgqrs" })`,
+        `names); choose ${elsewhere}`,
     );
   }
   const version = isOurs ? versionOf(await query(listMigrations())) : 0;

@@ -35,6 +35,7 @@ export function parsePostgresDsn(dsn: string): PostgresAddress {
   const url = parseUrl(dsn);
   for (const name of url.searchParams.keys()) {
     if (!KNOWN.includes(name)) {
+      assertNoPassword(url);
       throw new ConfigError(`Cannot use the Postgres DSN: unknown parameter "${name}"; known are ${KNOWN.join(", ")}`);
     }
   }
@@ -43,7 +44,7 @@ export function parsePostgresDsn(dsn: string): PostgresAddress {
   const sslRootCert = url.searchParams.get("sslrootcert") ?? undefined;
   return {
     host: url.searchParams.get("host") ?? (decode(url.hostname, "host").replace(/^\[(.*)\]$/, "$1") || "localhost"),
-    port: Number(url.searchParams.get("port") ?? (url.port || 5432)),
+    port: portOf(url),
     database: database || user || "postgres",
     user: user || undefined,
     password: decode(url.password, "password") || undefined,
@@ -59,19 +60,35 @@ function parseUrl(dsn: string): URL {
     // A special scheme makes URL check host and port; an empty host is allowed for sockets given by `?host=`.
     return new URL(dsn.replace(/^postgres(ql)?:\/\/(?=\/|$)/, "postgres://localhost"));
   } catch {
-    throw new ConfigError(
-      "Cannot use the Postgres DSN: it is not a URL; special characters in user and password have to be percent-encoded",
-    );
+    throw notUrl();
   }
+}
+
+/** A password with a bare "?" goes on behind what looks like the end of the host, where it must not be shown. */
+function assertNoPassword(url: URL): void {
+  if (url.search.includes("@")) throw notUrl();
+}
+
+function notUrl(): ConfigError {
+  return new ConfigError(
+    "Cannot use the Postgres DSN: it is not a URL; special characters in user and password have to be percent-encoded",
+  );
 }
 
 function sslModeOf(url: URL, sslRootCert: string | undefined): SslMode {
   const mode = url.searchParams.get("sslmode") ?? (booleanOf(url, "ssl") ? "require" : "prefer");
   if (!SSL_MODES.includes(mode)) {
+    assertNoPassword(url);
     throw new ConfigError(`Cannot use the Postgres DSN: sslmode "${mode}" is none of ${SSL_MODES.join(", ")}`);
   }
   // libpq: `require` with a root certificate verifies the chain, for the sake of those who gave one.
   return mode === "require" && sslRootCert !== undefined ? "verify-ca" : mode as SslMode;
+}
+
+function portOf(url: URL): number {
+  const port = url.searchParams.get("port") ?? (url.port || "5432");
+  if (/^\d{1,5}$/.test(port) && Number(port) >= 1 && Number(port) <= 65_535) return Number(port);
+  throw new ConfigError("Cannot use the Postgres DSN: the port must be a whole number from 1 to 65535");
 }
 
 function booleanOf(url: URL, name: string): boolean | undefined {

@@ -59,10 +59,11 @@ const STRETCH_MS = 8;
 export async function openSqlite(dsn: string, options: DriverOptions): Promise<Driver> {
   const { path, synchronous } = parseSqliteDsn(dsn);
   const { DatabaseSync } = await import("node:sqlite");
+  const { resolve } = await import("node:path");
   const { setImmediate } = await import("node:timers");
   if (path !== ":memory:") await createFile(path);
   const client = openFile(() => new DatabaseSync(path) as unknown as SqliteClient);
-  const log = path === ":memory:" || !options.useWal ? undefined : new WriteAheadLog(path, client);
+  const log = path === ":memory:" || !options.useWal ? undefined : new WriteAheadLog(resolve(path), client);
   const driver = new SqliteDriver(client, { ...options, setImmediate }, true, log);
   await driver.prepareConnection(options.useWal ? "wal" : "delete", synchronous);
   return driver;
@@ -126,6 +127,7 @@ class SqliteDriver implements Driver {
     const clock = new TransactionClock(limits);
     await this.#gate.enter("begin a transaction", clock);
     try {
+      await this.#log?.wait("begin a transaction", clock);
       await this.#whileBusy("begin", clock, () => this.#client.exec("begin immediate"));
       this.#log?.begin();
       try {
@@ -164,6 +166,7 @@ class SqliteDriver implements Driver {
 
   /** Parts that fit in one stretch run without an await in between; a long list takes turns with the event loop. */
   async #queryParts({ name, parts }: Rendered, limits: CallOptions): Promise<readonly Row[]> {
+    await this.#log?.wait(name, limits);
     await this.#whileBusy(name, limits, () => this.#client.exec("begin immediate"));
     const rows: Row[] = [];
     try {

@@ -20,11 +20,19 @@ export function parseSqliteDsn(dsn: string): SqliteAddress {
   if (synchronous !== "full" && synchronous !== "normal") {
     throw new ConfigError(`Cannot use the SQLite DSN: synchronous must be full or normal, not "${synchronous}"`);
   }
-  const path = (scheme === "file:" ? decodeURIComponent(rest) : rest)
+  const path = (scheme === "file:" ? decode(rest) : rest)
     .replace(/^\/\/(localhost(?=\/))?/, "")
     .replace(/^\/(?=[A-Za-z]:[\\/])/, "");
   if (path === "") throw new ConfigError("Cannot use the SQLite DSN: it names no file; use sqlite::memory: for none");
   return { path, synchronous };
+}
+
+function decode(path: string): string {
+  try {
+    return decodeURIComponent(path);
+  } catch {
+    throw new ConfigError("Cannot use the SQLite DSN: the path is not percent-encoded correctly");
+  }
 }
 
 /**

@@ -3,7 +3,10 @@
  * transaction wrote is there, and every so often it copies the log into the database; SQLite does both on the event loop.
  * For a large list the waiting is done beforehand by the runtime's file threads, and the copying by a thread of its own.
  */
+import type { CallOptions } from "../sql/driver.ts";
+import { unsent } from "./failure.ts";
 import type { SqliteClient } from "./sqlite.ts";
+import { endWithin } from "./transaction.ts";
 
 /** From how many characters of values on a transaction is large: the commit of a smaller one is short enough. */
 const LARGE_CHARACTERS = 400_000;
@@ -14,34 +17,47 @@ const LOG_PAGES = 1_000;
 export class WriteAheadLog {
   readonly #path: string;
   readonly #client: SqliteClient;
-  /** How much the open transaction has written, `undefined` while none is open. */
-  #characters: number | undefined;
+  /** How much the open transaction has written; nothing while none is open. */
+  #characters = 0;
+  #isOpen = false;
+  /** Whether the open transaction began while the log was copied, so that the log does not begin anew with it. */
+  #isLate = false;
+  /** Whether a large transaction was late: the next one has to let the copying come to its end. */
+  #isBehind = false;
   #isHeld = false;
   #thread: CopyThread | undefined;
   #copying: Promise<void> | undefined;
 
+  /** The path has to be absolute: the working directory of the process may be another one by the time it is used. */
   constructor(path: string, client: SqliteClient) {
     this.#path = path;
     this.#client = client;
   }
 
+  /** Resolves when a transaction may begin: at once, unless large ones follow so closely that the log only grows. */
+  async wait(statement: string, limits: CallOptions): Promise<void> {
+    if (!this.#isBehind || this.#copying === undefined) return;
+    await endWithin(this.#copying, limits, (reason) => unsent(statement, reason, "the log is being copied"));
+  }
+
   /** Told when a transaction has begun. */
   begin(): void {
-    this.#characters = 0;
+    this.#isOpen = true;
+    this.#isLate = this.#copying !== undefined;
   }
 
   /** Told what a statement writes. From a certain size on, the commit of the transaction leaves everything in the log. */
   count(values: readonly unknown[]): void {
-    if (this.#characters === undefined || this.#isHeld) return;
+    if (!this.#isOpen || this.#isLarge) return;
     for (const value of values) this.#characters += typeof value === "string" ? value.length : 0;
-    if (this.#characters < LARGE_CHARACTERS) return;
+    if (!this.#isLarge || this.#isHeld) return;
     this.#isHeld = true;
     this.#client.exec("pragma wal_autocheckpoint = 0");
   }
 
   /** Waits for the disk before the commit of a large transaction. */
   async sync(): Promise<void> {
-    if (!this.#isHeld || this.#characters === undefined) return;
+    if (!this.#isLarge) return;
     // To begin a thread takes its time too, so it is done while the event loop is idle anyway.
     this.#thread ??= await startThread(this.#path);
     try {
@@ -59,15 +75,27 @@ export class WriteAheadLog {
 
   /** Told when the transaction has ended. After a large one the log is copied, and until then by no commit. */
   end(): void {
-    this.#characters = undefined;
-    if (!this.#isHeld || this.#copying !== undefined) return;
-    const thread = this.#thread;
-    this.#thread = undefined;
-    this.#copying = (thread?.copy() ?? Promise.resolve()).then(() => {
-      this.#copying = undefined;
-      this.#isHeld = false;
-      this.#client.exec(`pragma wal_autocheckpoint = ${LOG_PAGES}`);
-    });
+    if (this.#isLarge) this.#isBehind = this.#isLate;
+    this.#isOpen = false;
+    this.#characters = 0;
+    if (this.#isHeld) this.#copying ??= this.#copy();
+  }
+
+  /** Copies until nothing of a large transaction is left, except of one that is open: its own end goes on from here. */
+  async #copy(): Promise<void> {
+    do {
+      const thread = this.#thread;
+      this.#thread = undefined;
+      await thread?.copy();
+    } while (this.#thread !== undefined && !this.#isLarge);
+    this.#copying = undefined;
+    if (this.#isLarge) return;
+    this.#isHeld = false;
+    this.#client.exec(`pragma wal_autocheckpoint = ${LOG_PAGES}`);
+  }
+
+  get #isLarge(): boolean {
+    return this.#characters >= LARGE_CHARACTERS;
   }
 
   /** Resolves when nothing is being copied. */
@@ -84,10 +112,13 @@ interface CopyThread {
 
 const COPY = `
 (async () => {
+  const { existsSync } = await import("node:fs");
   const { DatabaseSync } = await import("node:sqlite");
   const { parentPort, workerData } = await import("node:worker_threads");
   parentPort.on("message", () => {
     try {
+      // To open a file that is gone would make an empty one that everybody may read.
+      if (!existsSync(workerData)) return;
       const client = new DatabaseSync(workerData);
       client.exec("pragma busy_timeout = 0; pragma wal_checkpoint(passive)");
       client.close();

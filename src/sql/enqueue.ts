@@ -159,14 +159,35 @@ function callParts(
   payloads: readonly string[],
   options: EnqueueItem | readonly EnqueueItem[],
 ): Fragment[] {
-  const chunks = chunksOf(payloads, Number.POSITIVE_INFINITY, PART_LENGTH);
-  return chunks.map(({ start, list }) => {
+  const lengthOf = (text: string, i: number): number => text.length + (isList(options) ? headersLength(options[i]) : 0);
+  const chunks = chunksOf(payloads, Number.POSITIVE_INFINITY, PART_LENGTH, lengthOf);
+  const calls = chunks.map(({ start, list }) => {
     const own = isList(options) ? options.slice(start, start + list.length) : options;
     const call = sql`${table("enqueue_many")}(
   ${queue}, ${jsonLater(() => `[${list.join(",")}]`)}, ${jsonLater(() => encodeOptions(own))}, ${testNow}
 )`;
     return chunks.length > 1 ? callPart(call, start) : sql`select cast(e as text) from ${call} e`;
   });
+  const keys = isList(options) && chunks.length > 1 ? options.flatMap(({ key }) => key ?? []) : [];
+  return keys.length > 0 ? [takeKeys(queue, keys), ...calls] : calls;
+}
+
+/**
+ * Takes all keys of a list in ascending order before the first of several calls, each of which knows only the order of its
+ * own: otherwise two lists could wait for each other in a circle. A new key belongs to no message yet, and so is free.
+ */
+function takeKeys(queue: string, keys: readonly string[]): Fragment {
+  return sql`insert into ${table("keys")} as k (queue_id, key, message_id, hash, hold)
+select q.id, i.key, 0, '', 'finished'
+from json_array_elements_text(${jsonLater(() => JSON.stringify(keys))}) i(key) join ${
+    table("queues")
+  } q on q.name = ${queue}
+order by i.key
+on conflict (queue_id, key) do update set hold = k.hold`;
+}
+
+function headersLength(item: EnqueueItem | undefined): number {
+  return item?.headers?.length ?? 0;
 }
 
 /**
@@ -193,7 +214,8 @@ select cast(e as text), ${start} from answer`;
 function insertAlike(queue: string, payloads: readonly string[], options: EnqueueItem): Fragment[] {
   const { delay_ms = 0, at_ms, priority = 0, max_attempts, headers } = options;
   const parts: Fragment[] = [];
-  for (const { list } of chunksOf(payloads, CHUNK, CHUNK_LENGTH)) {
+  const lengthOf = (text: string): number => text.length + headersLength(options);
+  for (const { list } of chunksOf(payloads, CHUNK, CHUNK_LENGTH, lengthOf)) {
     parts.push(sql`insert into ${table("messages")} (
   queue_id, state, priority, due_at, enqueued_at, max_attempts, max_crashes, type, headers, payload
 )
@@ -216,7 +238,8 @@ where id = last_insert_rowid() and exists (select 1 from ${table("queues")} q wh
 function insertEach(queue: string, payloads: readonly string[], options: readonly EnqueueItem[]): Fragment[] {
   const items = payloads.map((payload, i) => ({ ...options[i], payload, n: i + 1 }));
   let last: { readonly start: number; readonly text: string } | undefined;
-  return chunksOf(items, CHUNK, CHUNK_LENGTH, ({ payload }) => payload.length).flatMap(({ start, list }) =>
+  const lengthOf = (item: (typeof items)[number]): number => item.payload.length + headersLength(item);
+  return chunksOf(items, CHUNK, CHUNK_LENGTH, lengthOf).flatMap(({ start, list }) =>
     insertChunk(
       queue,
       // Many places of a chunk's statements read the same text.
@@ -347,13 +370,13 @@ function chunksOf<T>(
   list: readonly T[],
   maxItems: number,
   maxLength: number,
-  lengthOf: (item: T) => number = (item) => String(item).length,
+  lengthOf: (item: T, index: number) => number,
 ): readonly Chunk<T>[] {
   const chunks: Chunk<T>[] = [];
   let start = 0;
   let length = 0;
   for (const [i, item] of list.entries()) {
-    const own = lengthOf(item);
+    const own = lengthOf(item, i);
     if (i > start && (i - start === maxItems || length + own > maxLength)) {
       chunks.push({ start, list: list.slice(start, i) });
       start = i;

@@ -1,7 +1,7 @@
 /** What `enqueue` and `enqueueMany` promise. */
 import { assert, assertEquals, assertMatch, assertNotMatch, assertRejects, assertStringIncludes } from "@std/assert";
 import { describe, test } from "node:test";
-import { type Message, NotFoundError, queue, type Schema } from "../../mod.ts";
+import { DatabaseError, type Message, NotFoundError, queue, type Schema } from "../../mod.ts";
 import { type Context, inStore, inTime, type Scene, takeOne } from "./context.ts";
 
 /** Defines the tests for one backend. */
@@ -360,6 +360,27 @@ async function checkTyped({ store }: Scene, isAsync: boolean): Promise<void> {
 function typed(context: Context): void {
   test("enqueue() to a typed queue stores what its schema gives back", inStore(context, (s) => checkTyped(s, false)));
   test("enqueue() waits for a schema that answers later", inStore(context, (scene) => checkTyped(scene, true)));
+
+  test(
+    "enqueue() ends by its deadline or signal when the schema never answers, and nothing is stored",
+    inStore(context, async ({ store }) => {
+      const validate = (): Promise<never> => new Promise(() => {});
+      const silent = store.producer(
+        queue("tasks", { schema: { "~standard": { version: 1, vendor: "test", validate } } }),
+      );
+      const late = await assertRejects(
+        () => silent.enqueue({}, { timeoutMs: 20 }),
+        DatabaseError,
+        "schema did not answer",
+      );
+      assertEquals([late.outcome, late.reason], ["not_applied", "timeout"]);
+      const controller = new AbortController();
+      const aborted = assertRejects(() => silent.enqueueMany([1], { signal: controller.signal }), DatabaseError);
+      controller.abort();
+      assertEquals((await aborted).reason, "aborted");
+      assertEquals(await store.admin.messages.count(), 0);
+    }),
+  );
 
   test(
     "enqueue() keeps to the limits of a typed queue",
