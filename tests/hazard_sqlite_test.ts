@@ -12,7 +12,7 @@ import { freshSqliteFile, type TestDatabase } from "./support/databases.ts";
 const BUSY_STRETCH_MS = 20;
 const LIST_STRETCH_MS = 50;
 /** A machine that does something else makes a measurement longer, never shorter: the best of so many counts. */
-const ATTEMPTS = 6;
+const ATTEMPTS = 40;
 
 async function openStore({ dsn }: TestDatabase): Promise<Store> {
   const store = await connect(dsn);
