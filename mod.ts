@@ -44,7 +44,7 @@ export {
   type QueueOptions,
 } from "./src/admin/queues.ts";
 export type { InstallOptions, MigrateOptions, MigrationStep } from "./src/admin/schema.ts";
-export { WorkerAdmin, type WorkerInfo } from "./src/admin/workers.ts";
+export { type PurgeWorkersOptions, WorkerAdmin, type WorkerInfo, type WorkerStats } from "./src/admin/workers.ts";
 export { Config, type ConfigValues, type LoadConfigOptions } from "./src/config.ts";
 export { connect, type ConnectOptions, type ConnectTarget } from "./src/connect.ts";
 export {
@@ -62,17 +62,34 @@ export type { LibsqlClient, LibsqlResult, LibsqlTransaction } from "./src/driver
 export type { PostgresClient, PostgresQuery, PostgresSession } from "./src/drivers/postgres_session.ts";
 export type { SqliteClient, SqliteStatement } from "./src/drivers/sqlite.ts";
 export {
+  CancelledError,
   ConfigError,
   DatabaseError,
   type DatabaseFailure,
   type DatabaseReason,
   type ErrorCode,
+  FailedError,
+  LeaseLostError,
+  NonRetryableError,
   NotFoundError,
   type Outcome,
   PgqrsError,
+  RetryError,
   SchemaError,
   StateError,
+  TimeoutError,
 } from "./src/errors.ts";
+export type { EventListener, EventName, StoreEvents } from "./src/events.ts";
+export {
+  type BatchContext,
+  type BatchHandler,
+  type BatchJobOptions,
+  type Job,
+  job,
+  type JobContext,
+  type JobHandler,
+  type JobOptions,
+} from "./src/job.ts";
 export type { ArchivedMessage, Message, MessageState, StoredError } from "./src/message.ts";
 export {
   type EnqueueManyOptions,
@@ -89,7 +106,10 @@ export {
   type SchemaIssue,
   type SchemaResult,
 } from "./src/queue.ts";
-export type { Backoff } from "./src/retry.ts";
+export type { Backoff, RetryPolicy } from "./src/retry.ts";
 export type { QueueMetrics } from "./src/sql/metrics.ts";
+export type { ResultOptions } from "./src/results.ts";
 export { type Pong, Store, type TransactionOptions } from "./src/store.ts";
 export { type Execute, Transaction, type TransactionLike } from "./src/transaction.ts";
+export { type Drained, type RunOptions, Worker, type WorkerHealth, type WorkerOptions } from "./src/worker.ts";
+export type { Maintained } from "./src/worker/maintenance.ts";

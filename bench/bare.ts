@@ -10,7 +10,8 @@ import { postgres, sqlite } from "../src/sql/dialect.ts";
 import { enqueueMessages } from "../src/sql/enqueue.ts";
 import { archiveLeased, claimMessages } from "../src/sql/leases.ts";
 import { render, type RenderedPart, type Statement, type Target } from "../src/sql/sql.ts";
-import { type Job, LEASE_MS, QUEUE, type Subject } from "./subject.ts";
+import { QUEUE } from "./job.ts";
+import { LEASE_MS, type Subject } from "./subject.ts";
 
 const MARK = "987654321";
 const HOLDER = "bench#00000000";
@@ -144,9 +145,4 @@ export async function clear(dsn: string): Promise<void> {
   await sql.unsafe("truncate pgqrs_messages, pgqrs_archive");
   await sql.unsafe("checkpoint");
   await sql.end({ timeout: 5 });
-}
-
-/** A job of about 200 bytes. */
-export function newJob(n: number): Job {
-  return { n, text: `${n}`.padEnd(180, "lorem ipsum ") };
 }

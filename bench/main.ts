@@ -9,15 +9,17 @@
  *
  * @module
  */
-import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import process from "node:process";
-import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 import { startPostgres } from "../tests/support/postgres_server.ts";
-import { clear, newJob, openBarePostgres, openBareSqlite } from "./bare.ts";
+import { clear, openBarePostgres, openBareSqlite } from "./bare.ts";
+import { median, tableOf } from "./figures.ts";
+import { newJob } from "./job.ts";
 import { clientCpu, describeMachine, describeRuntime, serverCpu } from "./machine.ts";
+import { writePart } from "./page.ts";
 import { openLibrary, type Subject } from "./subject.ts";
 
 interface Workload {
@@ -55,6 +57,15 @@ interface Backend {
 const ROUNDS = 5;
 /** How many loops take and archive at the same time. */
 const CONSUMERS = 3;
+const HEAD = [
+  "workload",
+  "ours, jobs/s",
+  "bare, jobs/s",
+  "ratio",
+  "ours, CPU µs/job, client + server",
+  "bare",
+  "ratio",
+];
 const SETTINGS = { fsync: "on", synchronous_commit: "on", shared_buffers: "256MB", max_wal_size: "4GB" };
 
 const workloads: readonly Workload[] = [
@@ -88,10 +99,8 @@ async function main(args: string[]): Promise<void> {
   });
   const chosen = workloads.filter(({ name }) => name.includes(values.only));
   const page = [
-    "# Benchmarks",
-    "",
-    "Written by `deno task bench`; not to be edited. “Bare” is the same statements through the same client without the",
-    "library. Ratios are ours divided by bare, the median over the rounds; CPU is that of client and server together.",
+    "“Bare” is the same statements through the same client without the library. Ratios are ours divided by bare,",
+    "the median over the rounds; CPU is that of client and server together.",
     "",
     `- ${describeMachine()}`,
     `- ${describeRuntime()}, ${new Date().toISOString().slice(0, 10)}`,
@@ -109,11 +118,11 @@ async function main(args: string[]): Promise<void> {
         results.push(await compare(backend, workload, values.quick === true));
         console.log(rowOf(results.at(-1) as Result).join(" | "));
       }
-      page.push("", `## ${backend.title}`, "", ...tableOf(results));
+      page.push("", `### ${backend.title}`, "", ...tableOf(HEAD, results.map(rowOf)));
     });
   }
   if (values.quick || values.only || values.backend) return;
-  writeFileSync(fileURLToPath(new URL("../docs/benchmarks.md", import.meta.url)), `${page.join("\n")}\n`);
+  writePart("Beside bare SQL", page);
 }
 
 async function openPostgres(use: (backend: Backend) => Promise<void>): Promise<void> {
@@ -204,13 +213,6 @@ async function drain(subject: Subject, jobs: number, limit: number): Promise<voi
   if (done !== jobs) throw new Error(`${subject.name} archived ${done} of ${jobs} messages`);
 }
 
-function median(values: readonly number[]): number {
-  const sorted = values.toSorted((a, b) => a - b);
-  const middle = Math.floor(sorted.length / 2);
-  const upper = sorted[middle] ?? Number.NaN;
-  return sorted.length % 2 === 1 ? upper : ((sorted[middle - 1] ?? upper) + upper) / 2;
-}
-
 function medianRun(runs: readonly Run[]): Run {
   return {
     perSecond: median(runs.map(({ perSecond }) => perSecond)),
@@ -231,25 +233,4 @@ function rowOf({ workload, ours, bare, ratio }: Result): string[] {
     cpu(bare),
     ratio.cpu.toFixed(2),
   ];
-}
-
-function tableOf(results: readonly Result[]): string[] {
-  const head = [
-    "workload",
-    "ours, jobs/s",
-    "bare, jobs/s",
-    "ratio",
-    "ours, CPU µs/job, client + server",
-    "bare",
-    "ratio",
-  ];
-  const rows = [head, ...results.map(rowOf)];
-  const widths = head.map((_, i) => Math.max(...rows.map((cells) => cells[i]?.length ?? 0)));
-  const line = (cells: readonly string[]): string => `| ${cells.join(" | ")} |`;
-  // As the formatter would have it, because the page is checked like any other.
-  const [first = "", ...others] = rows.map((cells) =>
-    line(cells.map((cell, i) => i === 0 ? cell.padEnd(widths[i] ?? 0) : cell.padStart(widths[i] ?? 0)))
-  );
-  const rule = line(widths.map((width, i) => i === 0 ? "-".repeat(width) : `${"-".repeat(width - 1)}:`));
-  return [first, rule, ...others];
 }

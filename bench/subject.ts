@@ -1,11 +1,6 @@
 /** What is measured: the library, or the same statements without it. */
 import { connect } from "@pgqrs/pgqrs";
-
-/** The payload of all workloads: about 200 bytes of JSON. */
-export interface Job {
-  readonly n: number;
-  readonly text: string;
-}
+import { type Job, QUEUE } from "./job.ts";
 
 /** The operations that the workloads are made of. */
 export interface Subject {
@@ -17,8 +12,7 @@ export interface Subject {
   close(): Promise<void>;
 }
 
-/** The queue that all workloads use. */
-export const QUEUE = "bench";
+/** How long a lease lasts. */
 export const LEASE_MS = 60_000;
 
 /** The library as a user has it. */

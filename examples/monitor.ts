@@ -7,15 +7,20 @@
 import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
 import process from "node:process";
-import { connect, type Store } from "@pgqrs/pgqrs";
+import { connect, type Store, type Worker } from "@pgqrs/pgqrs";
 
-/** Makes the handler for a store. */
-export function monitor(store: Store): (request: Request) => Promise<Response> {
+/** Makes the handler for a store, and for those of its workers that run in this process. */
+export function monitor(store: Store, workers: readonly Worker[] = []): (request: Request) => Promise<Response> {
   return async (request) => {
     switch (new URL(request.url).pathname) {
       case "/health":
         return await store.ping({ timeoutMs: 2_000 }).then(
-          ({ roundTripMs }) => Response.json({ status: "up", roundTripMs }),
+          ({ roundTripMs }) => {
+            const health = workers.map((worker) => worker.health());
+            const isUp = health.every(({ state }) => state !== "stopped");
+            const body = { status: isUp ? "up" : "stopped", roundTripMs, workers: health };
+            return Response.json(body, { status: isUp ? 200 : 503 });
+          },
           (error) => Response.json({ status: "down", reason: error.message }, { status: 503 }),
         );
       case "/queues":

@@ -15,6 +15,7 @@ import { WorkerAdmin } from "./admin/workers.ts";
 import { type CallLimits, type Database, unknownQueue } from "./database.ts";
 import { checkOptions, LIMITS } from "./options.ts";
 import { decodeMetrics, type QueueMetrics, reportMetrics } from "./sql/metrics.ts";
+import { maintain, type Maintained } from "./worker/maintenance.ts";
 
 /**
  * Installs the tables and administers what is in them.
@@ -42,7 +43,7 @@ export class Admin {
   readonly dead: DeadAdmin;
   /** Queues. */
   readonly queues: QueueAdmin;
-  /** Who holds leases. */
+  /** Workers, and whoever else holds leases. */
   readonly workers: WorkerAdmin;
 
   /** Made by the store. */
@@ -93,6 +94,33 @@ export class Admin {
   /** Creates a queue: the same as `queues.create`. @throws {StateError} when there is one of that name. */
   async createQueue(queue: QueueName, options: CreateQueueOptions = {}): Promise<QueueInfo> {
     return await this.queues.create(queue, options);
+  }
+
+  /**
+   * Deletes now what is kept no longer: ended messages and dead letters by the retention of their queues, keys that hold no
+   * more, workers that have died. Workers do the same once a minute, one at a time; this is for those who have none. It works
+   * in batches with pauses; when the time of the call is over, or when somebody else begins, it ends after its batch and
+   * leaves the rest for the next.
+   *
+   * @example Usage
+   * ```ts
+   * import { connect } from "@pgqrs/pgqrs";
+   * import assert from "node:assert/strict";
+   *
+   * await using store = await connect("sqlite::memory:");
+   * await store.admin.install();
+   * const { messages, keys, workers, isDone } = await store.admin.maintain();
+   * assert.deepEqual([messages, keys, workers, isDone], [0, 0, 0, true]);
+   * ```
+   */
+  async maintain(limits: CallLimits = {}): Promise<Maintained> {
+    checkOptions("maintain", limits, LIMITS);
+    return await this.#database.call(limits, async ({ isLetIn, deadline, signal }) => {
+      const { closing } = this.#database;
+      const stop = signal === undefined ? closing : AbortSignal.any([signal, closing]);
+      const options = { isForced: true, isLetIn, deadline, signal: stop };
+      return await maintain(this.#database, options) ?? { messages: 0, keys: 0, workers: 0, isDone: false };
+    });
   }
 
   /** Counts the messages of a queue by state. @throws {NotFoundError} */

@@ -4,7 +4,8 @@ import { Database, type Logger, type OpenTransaction, type Settings, type Transa
 import type { LibsqlClient } from "./drivers/libsql.ts";
 import type { PostgresClient } from "./drivers/postgres_session.ts";
 import type { SqliteClient } from "./drivers/sqlite.ts";
-import { checkOptions, checkTimeout } from "./options.ts";
+import { guardLogger } from "./log.ts";
+import { checkBoolean, checkOptions, checkTimeout } from "./options.ts";
 import type { Driver, DriverOptions } from "./sql/driver.ts";
 import { Store } from "./store.ts";
 
@@ -12,7 +13,12 @@ import { Store } from "./store.ts";
 export interface ConnectOptions {
   /** The Postgres schema that holds the tables. @default "public" */
   readonly schema?: string;
-  /** The largest number of Postgres connections. @default 16 */
+  /**
+   * The largest number of Postgres connections. From three on, one of them is kept for heartbeats and hints, and is opened
+   * when there are any; with fewer these share a connection with everything else.
+   *
+   * @default 16
+   */
   readonly maxConnections?: number;
   /** For how long a call tries to connect, with ever longer pauses, in milliseconds. @default 30000 */
   readonly connectTimeoutMs?: number;
@@ -24,8 +30,20 @@ export interface ConnectOptions {
   readonly timeoutMs?: number;
   /** Whether a transaction pooler stands before Postgres, so that prepared statements cannot be used. @default "auto" */
   readonly pooler?: boolean | "auto";
-  /** Gets what the server has to tell beside answers. @default nothing is logged */
+  /**
+   * Gets what workers do, what goes wrong beside calls, and what the server has to tell beside answers; never a payload, a
+   * result or a secret. `console` will do. @default nothing is logged
+   */
   readonly logger?: Logger;
+  /**
+   * Whether workers and waiting consumers listen for hints of other processes, so that they need not wait for their next
+   * look. On Postgres they come by LISTEN: on one of the `maxConnections`, or on a connection that a client of the caller
+   * opens for it; a pooler is found out and not used for it, so that behind one everything is found by looking. On a SQLite
+   * file whoever waits asks every 10 ms whether another process has committed. Hints are sent in any case, see `notify`.
+   *
+   * @default true
+   */
+  readonly listen?: boolean;
   /** A clock for tests, in milliseconds since the epoch. It replaces the database's in everything that is stored. */
   readonly clock?: () => number;
 }
@@ -36,6 +54,7 @@ export type ConnectTarget = Config | LibsqlClient | PostgresClient | SqliteClien
 const OPTIONS: readonly string[] = [
   "clock",
   "connectTimeoutMs",
+  "listen",
   "logger",
   "maxConnections",
   "pooler",
@@ -68,13 +87,17 @@ export async function connect(target?: ConnectTarget, options: ConnectOptions = 
   checkOptions("connect", options, OPTIONS);
   checkTarget(target);
   const config = await configOf(target, options);
-  const driverOptions = driverOptionsOf(config, options);
+  const logger = options.logger === undefined ? undefined : guardLogger(options.logger);
+  const driverOptions = driverOptionsOf(config, { ...options, ...(logger !== undefined && { logger }) });
   const hasAddress = target === undefined || typeof target === "string" || target instanceof Config;
   const driver = hasAddress ? await open(config.dsn, driverOptions) : await adopt(target, driverOptions);
   const { leaseMs, maxAttempts, maxBatchSize, pollIntervalMs, schema } = config;
   const settings: Settings = { leaseMs, maxAttempts, maxBatchSize, pollIntervalMs, timeoutMs: driverOptions.timeoutMs };
   const scope = await openScope();
-  return new Store(new Database(driver, { dialect: driver.dialect, schema, clock: options.clock }, settings, scope));
+  const { listen, clock } = options;
+  return new Store(
+    new Database(driver, { dialect: driver.dialect, schema, clock }, settings, { scope, logger, isListening: listen }),
+  );
 }
 
 function checkTarget(target: unknown): void {
@@ -100,7 +123,8 @@ async function configOf(target: ConnectTarget | undefined, options: ConnectOptio
 }
 
 function driverOptionsOf(config: Config, options: ConnectOptions): DriverOptions {
-  const { timeoutMs = TIMEOUT_MS, pooler = "auto", logger, clock } = options;
+  const { timeoutMs = TIMEOUT_MS, pooler = "auto", listen, logger, clock } = options;
+  if (listen !== undefined) checkBoolean("listen", listen);
   checkTimeout("timeoutMs", timeoutMs);
   if (pooler !== "auto" && typeof pooler !== "boolean") {
     throw new TypeError('Cannot use pooler: it must be a boolean or "auto"');
@@ -144,7 +168,12 @@ async function adopt(client: LibsqlClient | PostgresClient | SqliteClient, optio
 async function openScope(): Promise<TransactionScope | undefined> {
   try {
     const { AsyncLocalStorage } = await import("node:async_hooks");
-    return new AsyncLocalStorage<OpenTransaction>();
+    const storage = new AsyncLocalStorage<OpenTransaction>();
+    return {
+      run: (value, work) => storage.run(value, work),
+      getStore: () => storage.getStore(),
+      snapshot: () => AsyncLocalStorage.snapshot(),
+    };
   } catch {
     return undefined;
   }

@@ -1,5 +1,5 @@
 /** Takes messages off a queue under a lease, and settles them. */
-import { type CallLimits, type Database, partlyApplied, type QueryLimits } from "./database.ts";
+import type { CallLimits, Database, QueryLimits } from "./database.ts";
 import { NotFoundError } from "./errors.ts";
 import { encodeError, encodeJson } from "./json.ts";
 import { leaseOf, type Message, newHolder, toMessage } from "./message.ts";
@@ -11,7 +11,6 @@ import {
   checkName,
   checkOptions,
   checkTimeout,
-  idOf,
   LIMITS,
 } from "./options.ts";
 import type { Queue } from "./queue.ts";
@@ -19,16 +18,20 @@ import { type Backoff, resolveBackoff, retryDelay } from "./retry.ts";
 import {
   archiveLeased,
   claimMessages,
+  decodeAttempts,
+  decodeExchange,
   deleteLeased,
   extendLeased,
+  type FailItem,
   failLeased,
   listAttempts,
   releaseLeased,
-  type SettleItem,
 } from "./sql/leases.ts";
-import { decodeLive, type LiveRecord } from "./sql/record.ts";
-import { sequence, type Statement } from "./sql/sql.ts";
+import { idOfLeased, type Leased, Settler } from "./settle.ts";
 import type { TransactionLike } from "./transaction.ts";
+import { ENDED, hintOf } from "./wake.ts";
+
+export type { Leased } from "./settle.ts";
 
 /** Options of a consumer. */
 export interface ConsumerOptions {
@@ -42,7 +45,10 @@ export interface DequeueOptions extends CallLimits {
   readonly limit?: number;
   /** For how long the messages are leased, in milliseconds. @default the queue's, else the store's (5000) */
   readonly leaseMs?: number;
-  /** For how long to wait for a message when there is none, in milliseconds. @default 0 */
+  /**
+   * For how long to wait for a message when there is none, in milliseconds. It comes at once where hints arrive, see the
+   * option `listen` of `connect`, and otherwise within the store's `pollIntervalMs`. @default 0
+   */
   readonly waitMs?: number;
   /** Takes only messages whose header `type` is this. A long backlog of other types makes that slow. */
   readonly type?: string;
@@ -70,14 +76,11 @@ export interface ReleaseOptions extends SettleOptions {
 
 /** Options of {@linkcode Consumer.fail}. */
 export interface FailOptions extends SettleOptions {
-  /** Not delivered again before so many milliseconds have passed. @default what the queue's back-off says */
+  /** Not delivered again before so many milliseconds have passed. @default what the back-off of the message or the queue says */
   readonly delayMs?: number;
   /** Whether another attempt makes sense; with `false` the message becomes a dead letter at once. @default true */
   readonly retry?: boolean;
 }
-
-/** A message, or the id of one that this consumer has leased. */
-export type Leased = Message<unknown> | number;
 
 /**
  * Takes messages off one queue.
@@ -108,6 +111,7 @@ export class Consumer<T = unknown> {
   readonly #queue: Queue<T>;
   readonly #name: string;
   readonly #holder: string;
+  readonly #settler: Settler;
   #isKnown = false;
 
   /** Made by `store.consumer`. */
@@ -119,6 +123,7 @@ export class Consumer<T = unknown> {
     this.#queue = queue;
     this.#name = name;
     this.#holder = newHolder(name);
+    this.#settler = new Settler(database, `${queue.name}\0${name}`, this.#holder);
   }
 
   /** The name that is recorded as `worker` and as `archivedBy`. */
@@ -145,15 +150,39 @@ export class Consumer<T = unknown> {
     if (type !== undefined) checkName("type", type, 16_384);
     checkTimeout("waitMs", waitMs, 0);
     checkLimits(options);
-    const waitUntil = performance.now() + waitMs;
-    for (;;) {
-      signal?.throwIfAborted();
-      const messages = await this.#claim({ limit, leaseMs, type }, { signal, timeoutMs });
-      const left = waitUntil - performance.now();
-      const { closing, settings } = this.#database;
-      if (messages.length > 0 || left <= 0 || closing.aborted) return messages;
-      await pause(Math.min(left, settings.pollIntervalMs), signal, closing);
-      if (closing.aborted) return [];
+    const claim = (): Promise<Message<T>[]> => this.#claim({ limit, leaseMs, type }, { signal, timeoutMs });
+    signal?.throwIfAborted();
+    return waitMs === 0 ? await claim() : await this.#await(claim, performance.now() + waitMs, signal);
+  }
+
+  /** Claims whenever there is a hint, and from time to time without one, until there is something or the time is up. */
+  async #await(
+    claim: () => Promise<Message<T>[]>,
+    waitUntil: number,
+    signal: AbortSignal | undefined,
+  ): Promise<Message<T>[]> {
+    const { closing, settings, wake } = this.#database;
+    let isHinted = false;
+    let hear = (): void => {};
+    const unsubscribe = wake.subscribe((hint) => {
+      if (hint.kind !== "any" && !(hint.kind === "queue" && hint.name === this.#queue.name)) return;
+      isHinted = true;
+      hear();
+    });
+    try {
+      for (let inVain = 0;; inVain++) {
+        signal?.throwIfAborted();
+        // What is hinted at from here on, the claim may not have seen.
+        isHinted = false;
+        const messages = await claim();
+        const left = waitUntil - performance.now();
+        if (messages.length > 0 || left <= 0 || closing.aborted) return messages;
+        const hint = isHinted ? Promise.resolve() : new Promise<void>((resolve) => hear = resolve);
+        await pause(Math.min(left, wake.pauseMs(settings.pollIntervalMs, inVain)), signal, closing, hint);
+        if (closing.aborted) return [];
+      }
+    } finally {
+      unsubscribe();
     }
   }
 
@@ -168,11 +197,12 @@ export class Consumer<T = unknown> {
     if (options.reason !== undefined) checkName("reason", options.reason, 1_000);
     const reason = options.reason ?? null;
     const result = options.result === undefined ? null : encodeJson(options.result, { what: "result" });
-    return await this.#settle(
-      messages,
-      options,
-      (items, holder) => archiveLeased(items.map((item) => ({ ...item, reason, result })), holder, this.#name),
-    );
+    return await this.#settler.settle(messages, options, {
+      statement: "archiveLeased",
+      hints: [ENDED],
+      toItem: (item) => ({ ...item, reason, result }),
+      toStatement: (items, holder, patienceMs) => archiveLeased(items, holder, this.#name, patienceMs),
+    });
   }
 
   /** Deletes a message without a trace. False: its lease was lost. */
@@ -183,7 +213,12 @@ export class Consumer<T = unknown> {
   /** Deletes messages, and tells of each whether its lease held. */
   async deleteMany(messages: readonly Leased[], options: SettleOptions = {}): Promise<boolean[]> {
     checkOptions("delete", options, [...LIMITS, "tx"]);
-    return await this.#settle(messages, options, (items, holder) => deleteLeased(items, holder));
+    return await this.#settler.settle(messages, options, {
+      statement: "deleteLeased",
+      hints: [ENDED],
+      toItem: (item) => item,
+      toStatement: deleteLeased,
+    });
   }
 
   /** Gives a message back without counting a failure. False: its lease was lost. */
@@ -196,11 +231,12 @@ export class Consumer<T = unknown> {
     checkOptions("release", options, [...LIMITS, "delayMs", "tx"]);
     const { delayMs = 0 } = options;
     checkDuration("delayMs", delayMs);
-    return await this.#settle(
-      messages,
-      options,
-      (items, holder) => releaseLeased(items.map((item) => ({ ...item, delay_ms: delayMs })), holder),
-    );
+    return await this.#settler.settle(messages, options, {
+      statement: "releaseLeased",
+      hints: [hintOf(this.#queue.name)],
+      toItem: (item) => ({ ...item, delay_ms: delayMs }),
+      toStatement: releaseLeased,
+    });
   }
 
   /**
@@ -221,12 +257,12 @@ export class Consumer<T = unknown> {
     return await this.#database.call(options, async (call) => {
       const hasPause = delayMs === undefined && retry && messages.length > 0;
       const pauseOf = hasPause ? await this.#pauses(messages, call) : (): number => delayMs ?? 0;
-      return await this.#settle(messages, call, (items, holder) =>
-        failLeased(
-          items.map((item) => ({ ...item, error: text, delay_ms: pauseOf(item.id), is_final: retry ? 0 : 1 })),
-          holder,
-          this.#name,
-        ));
+      return await this.#settler.settle(messages, call, {
+        statement: "failLeased",
+        hints: [hintOf(this.#queue.name), ENDED],
+        toItem: (item): FailItem => ({ ...item, error: text, delay_ms: pauseOf(item.id), is_final: retry ? 0 : 1 }),
+        toStatement: (items, holder, patienceMs) => failLeased(items, holder, this.#name, patienceMs),
+      });
     });
   }
 
@@ -242,11 +278,11 @@ export class Consumer<T = unknown> {
   async extendMany(messages: readonly Leased[], leaseMs: number, options: CallLimits = {}): Promise<boolean[]> {
     checkOptions("extend", options, LIMITS);
     checkDuration("leaseMs", leaseMs, 1);
-    return await this.#settle(
-      messages,
-      options,
-      (items, holder) => extendLeased(items.map((item) => ({ ...item, lease_ms: leaseMs })), holder),
-    );
+    return await this.#settler.settle(messages, options, {
+      statement: "extendLeased",
+      toItem: (item) => ({ ...item, lease_ms: leaseMs }),
+      toStatement: extendLeased,
+    });
   }
 
   async #claim(
@@ -262,27 +298,40 @@ export class Consumer<T = unknown> {
       holder: this.#holder,
       type,
     };
-    const rows = await this.#database.call(limits, async (call) => {
-      const claimed = await this.#database.query(claimMessages(claim), call);
-      if (claimed.length === 0 && !this.#isKnown) await this.#database.queueNamed(this.#queue.name, call);
-      return claimed;
+    const claimed = await this.#database.call(limits, async (call) => {
+      for (;;) {
+        const rows = await this.#database.query(claimMessages(claim), call);
+        if (rows.length === 0 && !this.#isKnown) await this.#database.queueNamed(this.#queue.name, call);
+        const exchange = decodeExchange(rows);
+        // A claim drops only some of those that are too late; behind these there may be others.
+        const isDropping = exchange.ended.some(({ state }) => state === "cancelled");
+        if (exchange.claimed.length > 0 || !isDropping) return exchange.claimed;
+      }
     });
     this.#isKnown = true;
-    return rows.map(decodeLive).sort(inClaimOrder).map((record) => toMessage<T>(record, true));
+    return claimed.map((record) => toMessage<T>(record, true));
   }
 
   /** For how long each message has to wait after another failure. */
   async #pauses(messages: readonly Leased[], call: QueryLimits): Promise<(id: number) => number> {
-    const ids = messages.map(idOfLeased);
-    const backoff = await this.#backoff(call);
-    const attempts = new Map(messages.map((one, i) => [ids[i], typeof one === "number" ? 0 : one.attempts]));
-    const bare = messages.filter((one) => typeof one === "number");
-    if (bare.length > 0) {
-      // Who gives an id alone has not told how many attempts there were.
-      const rows = await this.#database.query(listAttempts(bare), call);
-      for (const [id, count] of rows) attempts.set(Number(id), Number(count));
+    const known = new Map<number, { readonly attempts: number; readonly backoff: Backoff | undefined }>();
+    const bare: number[] = [];
+    for (const message of messages) {
+      const id = idOfLeased(message);
+      const lease = typeof message === "number" ? undefined : leaseOf(message);
+      if (lease === undefined) bare.push(id);
+      else known.set(id, { attempts: (message as Message).attempts, backoff: lease.backoff });
     }
-    return (id) => retryDelay(backoff, (attempts.get(id) ?? 0) + 1);
+    const ofQueue = await this.#backoff(call);
+    if (bare.length > 0) {
+      // Who gives an id alone has not told how many attempts there were, and which pauses the message asks for.
+      const rows = await this.#database.query(listAttempts(bare), call);
+      for (const row of rows) known.set(Number(row[0]), decodeAttempts(row));
+    }
+    return (id) => {
+      const { attempts, backoff } = known.get(id) ?? { attempts: 0, backoff: undefined };
+      return retryDelay(backoff === undefined ? ofQueue : resolveBackoff(backoff), attempts + 1);
+    };
   }
 
   /** The pauses that the queue prescribes. One that is gone has taken all leases with it, so that any will do. */
@@ -294,74 +343,15 @@ export class Consumer<T = unknown> {
       throw error;
     }
   }
-
-  /** Runs a settling for messages of one or several holders, and puts the answers in the order of the messages. */
-  async #settle(
-    messages: readonly Leased[],
-    options: QueryLimits,
-    toStatement: (items: SettleItem[], holder: string) => Statement,
-  ): Promise<boolean[]> {
-    const ids = messages.map(idOfLeased);
-    const batches: Batch[] = [];
-    const places = messages.map((message, i) => placeIn(batches, message, ids[i] as number, this.#holder));
-    await this.#database.call(options, async (call) => {
-      for (const [i, { holder, items, held }] of batches.entries()) {
-        const statement = inStretches(
-          [...items.values()],
-          this.#database.target.dialect.listLimit,
-          (chunk) => toStatement(chunk, holder),
-        );
-        const rows = await this.#database.query(statement, call).catch((error) => {
-          throw i === 0 ? error : partlyApplied(error);
-        });
-        for (const [id] of rows) held.add(Number(id));
-      }
-    });
-    return places.map(({ held }, i) => held.has(ids[i] as number));
-  }
 }
 
-/** One atomic statement for a list, in parts that a synchronous database executes without holding the event loop. */
-function inStretches(
-  items: readonly SettleItem[],
-  limit: number,
-  toStatement: (chunk: SettleItem[]) => Statement,
-): Statement {
-  const statements: [Statement, ...Statement[]] = [toStatement(items.slice(0, limit))];
-  for (let i = limit; i < items.length; i += limit) statements.push(toStatement(items.slice(i, i + limit)));
-  return sequence(statements);
-}
-
-/** What one statement settles: the messages of one holder, each id once. */
-interface Batch {
-  readonly holder: string;
-  readonly items: Map<number, SettleItem>;
-  readonly held: Set<number>;
-}
-
-/** The batch for a message. A list may name one twice, and even two deliveries of it, of which at most one holds. */
-function placeIn(batches: Batch[], message: Leased, id: number, ownHolder: string): Batch {
-  const { holder, token } = (typeof message === "number" ? undefined : leaseOf(message)) ??
-    { holder: ownHolder, token: null };
-  let batch = batches.find(({ holder: other, items }) =>
-    other === holder && (!items.has(id) || items.get(id)?.token === token)
-  );
-  if (batch === undefined) batches.push(batch = { holder, items: new Map(), held: new Set() });
-  batch.items.set(id, { id, token });
-  return batch;
-}
-
-function idOfLeased(message: Leased): number {
-  return idOf(typeof message === "number" ? message : message?.id);
-}
-
-/** By priority, then by due time, then by id: the order of the claim, which an UPDATE does not keep. */
-function inClaimOrder(a: LiveRecord, b: LiveRecord): number {
-  return b.priority - a.priority || a.dueAt.getTime() - b.dueAt.getTime() || a.id - b.id;
-}
-
-/** Waits, no longer than until the store is closed, or rejects with the signal's reason. */
-function pause(ms: number, signal: AbortSignal | undefined, closing: AbortSignal): Promise<void> {
+/** Waits, no longer than until there is a hint or the store is closed, or rejects with the signal's reason. */
+function pause(
+  ms: number,
+  signal: AbortSignal | undefined,
+  closing: AbortSignal,
+  hint: Promise<void>,
+): Promise<void> {
   return new Promise((resolve, reject) => {
     const end = (): void => {
       clearTimeout(timer);
@@ -373,5 +363,6 @@ function pause(ms: number, signal: AbortSignal | undefined, closing: AbortSignal
     const timer = setTimeout(end, ms);
     signal?.addEventListener("abort", end);
     closing.addEventListener("abort", end);
+    void hint.then(end);
   });
 }

@@ -1,11 +1,16 @@
 /** What the roles have in common: the driver, what statements are rendered for, and the settings of queues. */
+import { type Combination, Combiner } from "./combine.ts";
 import { DatabaseError, NotFoundError, SchemaError, StateError } from "./errors.ts";
+import { EventHub } from "./events.ts";
+import { kindOf, logEvents } from "./log.ts";
 import { checkLimits } from "./options.ts";
+import { channelOf } from "./sql/channel.ts";
 import type { CallOptions, Connection, Driver, Row } from "./sql/driver.ts";
 import { findQueue } from "./sql/queues.ts";
 import { decodeQueue, type QueueRecord } from "./sql/record.ts";
 import { render, type Statement, type Target } from "./sql/sql.ts";
 import { Transaction, type TransactionLike } from "./transaction.ts";
+import { encodeHint, type Hint, Wake } from "./wake.ts";
 
 /** What happens worth telling, for whatever the caller logs with. */
 export interface Logger {
@@ -33,6 +38,12 @@ export interface QueryLimits extends CallLimits {
   readonly tx?: TransactionLike | undefined;
   /** A statement that may take long or much memory. */
   readonly isLong?: boolean;
+  /** A statement that must not wait behind others, such as a heartbeat. */
+  readonly isControl?: boolean;
+  /** Whether a lock that is not to be had in time ends the call; else it is tried again until the deadline. */
+  readonly isImpatient?: boolean;
+  /** What to tell those who wait in this process once it is committed; other processes are told by the statement itself. */
+  readonly hints?: readonly Hint[];
   /** When the whole call has to have ended, for calls of several statements: see {@linkcode Database.call}. */
   readonly deadline?: number;
   /** Whether it is a statement of a call that began before the store was closed. */
@@ -63,7 +74,19 @@ export interface OpenTransaction {
 export interface TransactionScope {
   run<T>(value: OpenTransaction, work: () => T): T;
   getStore(): OpenTransaction | undefined;
+  /** Remembers the context of the caller: the function it returns runs work in it, whoever calls. */
+  snapshot(): <T>(work: () => T) => T;
 }
+
+/** What a database may be made with. */
+export interface DatabaseOptions {
+  readonly scope?: TransactionScope | undefined;
+  readonly logger?: Logger | undefined;
+  /** Whether to listen for hints of other processes. */
+  readonly isListening?: boolean | undefined;
+}
+
+const SQLITE_TRANSACTION_MS = 1_000;
 
 /** For how long settings of a queue that were read once may be used. */
 const SETTINGS_MS = 10_000;
@@ -76,18 +99,49 @@ export class Database {
   readonly driver: Driver;
   readonly settings: Settings;
   readonly target: Target;
+  /** Tells of what happens to messages and workers. */
+  readonly events: EventHub;
+  /** Hints that there is something to do. */
+  readonly wake: Wake;
+  /** Whatever the caller logs with. */
+  readonly logger: Logger | undefined;
   readonly #scope: TransactionScope | undefined;
+  /** What is to be told when a transaction of ours is committed. */
+  readonly #untold = new WeakMap<Transaction, Map<string, Hint>>();
+  readonly #combiners = new Map<string, unknown>();
   readonly #queues = new Map<string, { readonly queue: QueueRecord; readonly until: number }>();
   readonly #closing = new AbortController();
   #closed: Promise<void> | undefined;
   #underWay = 0;
   #tellIdle = (): void => {};
 
-  constructor(driver: Driver, target: Target, settings: Settings, scope: TransactionScope | undefined) {
+  constructor(
+    driver: Driver,
+    target: Target,
+    settings: Settings,
+    { scope, logger, isListening = true }: DatabaseOptions = {},
+  ) {
     this.driver = driver;
     this.target = target;
     this.settings = settings;
+    this.logger = logger;
+    this.events = new EventHub((name, error) => logger?.error(`A listener of "${name}" has thrown ${kindOf(error)}`));
+    if (logger !== undefined) logEvents(this.events, logger);
+    this.wake = new Wake(driver, channelOf(target.schema), isListening);
     this.#scope = scope;
+  }
+
+  /**
+   * Remembers the context of the caller. What runs for a long time goes on in it, and not in that of whoever wakes it up: that
+   * one may be inside a transaction or a trace of its own.
+   */
+  rememberContext(): <T>(work: () => T) => T {
+    return this.#scope?.snapshot() ?? ((work) => work());
+  }
+
+  /** How long a transaction may take unless it says so itself, in milliseconds. */
+  get transactionMs(): number {
+    return this.target.dialect.name === "postgres" ? this.settings.timeoutMs : SQLITE_TRANSACTION_MS;
   }
 
   /** Executes a statement, in the caller's transaction if one is given. */
@@ -96,15 +150,50 @@ export class Database {
     const rendered = render(statement, this.target);
     const { tx } = limits;
     this.#enter(limits);
+    let isDone = true;
     try {
       if (tx !== undefined) return await this.#connectionOf(tx).query(rendered, options);
       this.assertOutside(statement.name);
       return await this.driver.query(rendered, options);
     } catch (error) {
+      isDone = mayBeDone(error);
       throw isMissing(error) ? notInstalled(this.target) : error;
     } finally {
+      if (isDone) this.#tell(limits);
       this.#leave();
     }
+  }
+
+  /**
+   * Makes a call that leaves in one statement with those of the same lane that come while another is under way. Whatever
+   * would refuse it by itself does so now, so that no other call suffers for it.
+   */
+  combine<Item, Result>(
+    lane: string,
+    kind: Combination<Item, Result>,
+    item: Item,
+    limits: QueryLimits,
+  ): Promise<Result> {
+    const options = callOptions(limits, this.settings.timeoutMs);
+    if (!this.#letsIn(limits)) throw storeClosed();
+    this.assertOutside(kind.statement);
+    let combiner = this.#combiners.get(lane) as Combiner<Item, Result> | undefined;
+    if (combiner === undefined) {
+      combiner = new Combiner(kind, () => this.#combiners.delete(lane));
+      this.#combiners.set(lane, combiner);
+    }
+    return combiner.add(item, options);
+  }
+
+  /** The text of a hint for a statement. This process hears its own hints only where it cannot know of the commit. */
+  hintText(hint: Hint, tx?: TransactionLike): string {
+    return tx === undefined || tx instanceof Transaction ? this.wake.encode(hint) : encodeHint(hint);
+  }
+
+  /** Tells now what is committed, and at the end of a transaction what is not. */
+  #tell({ hints = [], tx }: QueryLimits): void {
+    if (tx === undefined) { for (const hint of hints) this.wake.tell(hint); }
+    else if (tx instanceof Transaction) { for (const hint of hints) this.#untold.get(tx)?.set(encodeHint(hint), hint); }
   }
 
   /** Runs a call of several statements: they share one deadline, which begins now, and `close` waits for all of them. */
@@ -145,6 +234,7 @@ export class Database {
   async #close(): Promise<void> {
     this.#closing.abort();
     if (this.#underWay > 0) await new Promise<void>((resolve) => this.#tellIdle = resolve);
+    this.wake.close();
     await this.driver.close();
   }
 
@@ -154,9 +244,7 @@ export class Database {
   }
 
   #enter(limits: QueryLimits): void {
-    if (!this.#letsIn(limits)) {
-      throw new DatabaseError("Store is closed: nothing was changed", { outcome: "not_applied", reason: "closed" });
-    }
+    if (!this.#letsIn(limits)) throw storeClosed();
     this.#underWay++;
   }
 
@@ -178,17 +266,24 @@ export class Database {
   ): Promise<T> {
     this.assertOutside("begin a transaction");
     const scope: OpenTransaction = { isOpen: true };
+    const hints = new Map<string, Hint>();
     this.#enter(limits);
+    let isDone = true;
     try {
       return await this.driver.transaction(
         (connection) => {
           const tx = new Transaction(connection);
+          this.#untold.set(tx, hints);
           return this.#scope === undefined ? work(tx) : this.#scope.run(scope, () => work(tx));
         },
         { timeoutMs: limits.timeoutMs, signal: limits.signal },
       );
+    } catch (error) {
+      isDone = mayBeDone(error);
+      throw error;
     } finally {
       scope.isOpen = false;
+      if (isDone) this.#tell({ hints: [...hints.values()] });
       this.#leave();
     }
   }
@@ -221,6 +316,11 @@ export function unknownQueue(name: string): NotFoundError {
   );
 }
 
+/** The error of every call of a store that is closed. */
+export function storeClosed(): DatabaseError {
+  return new DatabaseError("Store is closed: nothing was changed", { outcome: "not_applied", reason: "closed" });
+}
+
 /** The error of a call of several statements of which some have been applied: how far it came, only a look can tell. */
 export function partlyApplied(error: unknown): unknown {
   if (!(error instanceof DatabaseError)) return error;
@@ -233,17 +333,23 @@ export function partlyApplied(error: unknown): unknown {
   });
 }
 
-function callOptions(limits: QueryLimits, timeoutMs: number): CallOptions {
+function callOptions(limits: QueryLimits, timeoutMs: number): CallOptions & { readonly deadline: number } {
   checkLimits(limits);
   limits.signal?.throwIfAborted();
-  const { signal, isLong, deadline = performance.now() + (limits.timeoutMs ?? timeoutMs) } = limits;
+  const { signal, isLong, isControl, isImpatient, deadline = performance.now() + (limits.timeoutMs ?? timeoutMs) } =
+    limits;
   if (performance.now() > deadline) {
     throw new DatabaseError("Call took too long before its next statement was sent; that was not applied", {
       outcome: "not_applied",
       reason: "timeout",
     });
   }
-  return { signal, isLong, deadline };
+  return { signal, isLong, isControl, isImpatient, deadline };
+}
+
+/** Whether what has failed may have been applied nevertheless. */
+function mayBeDone(error: unknown): boolean {
+  return error instanceof DatabaseError && error.outcome === "unknown";
 }
 
 function isMissing(error: unknown): boolean {

@@ -7,14 +7,21 @@
  *
  * @module
  */
+import type { StoredError } from "./json.ts";
 
 /** Every value that {@linkcode PgqrsError.code} can have. */
 export type ErrorCode =
+  | "cancelled"
   | "config"
   | "database"
+  | "failed"
+  | "lease_lost"
   | "not_found"
+  | "not_retryable"
+  | "retry"
   | "schema"
-  | "state";
+  | "state"
+  | "timeout";
 
 /** What is known about the effect of a failed call: nothing was changed, or nobody can tell. */
 export type Outcome = "not_applied" | "unknown";
@@ -29,6 +36,9 @@ export type DatabaseReason =
   | "permission"
   | "server"
   | "timeout";
+
+/** A hundred years, the longest duration that is stored, in milliseconds. */
+const LONGEST_MS = 3_155_760_000_000;
 
 /** The root of all errors of this package that are meant to be caught. */
 export class PgqrsError extends Error {
@@ -79,6 +89,86 @@ export class ConfigError extends PgqrsError {
   /** Makes the error. A secret is never part of the message. */
   constructor(message: string) {
     super("config", message);
+  }
+}
+
+/** The lease of a message was lost: it is somebody else's by now, or has ended, and nothing was changed. */
+export class LeaseLostError extends PgqrsError {
+  /** Makes the error with a message that names the message of the queue. */
+  constructor(message: string) {
+    super("lease_lost", message);
+  }
+}
+
+/** A message was cancelled. */
+export class CancelledError extends PgqrsError {
+  /** Why, as the archive has it: `"expired"` for one that was not begun in time. */
+  readonly reason: string | null;
+
+  /** Makes the error with a message that names the message of the queue. */
+  constructor(message: string, reason: string | null = null) {
+    super("cancelled", message);
+    this.reason = reason;
+  }
+}
+
+/**
+ * Thrown by a handler: the attempt has failed, and the next one is to be made after this pause, whatever the policy says.
+ *
+ * @example Usage
+ * ```ts
+ * import { job, RetryError } from "@pgqrs/pgqrs";
+ *
+ * job("pages", async (message) => {
+ *   const response = await fetch(String(message.payload));
+ *   const seconds = Number(response.headers.get("retry-after") ?? 1);
+ *   if (response.status === 429) throw new RetryError("The site asks for a pause", { afterMs: seconds * 1_000 });
+ * });
+ * ```
+ */
+export class RetryError extends PgqrsError {
+  /** How long to wait, in milliseconds; undefined: what the policy says. */
+  readonly afterMs: number | undefined;
+
+  /** Makes the error. */
+  constructor(message: string, options: ErrorOptions & { readonly afterMs?: number } = {}) {
+    super("retry", message, options);
+    const { afterMs } = options;
+    if (afterMs !== undefined && !(Number.isSafeInteger(afterMs) && afterMs >= 0 && afterMs <= LONGEST_MS)) {
+      throw new RangeError(`Cannot use afterMs: it must be a whole number of milliseconds from 0 to ${LONGEST_MS}`);
+    }
+    this.afterMs = afterMs;
+  }
+}
+
+/** Thrown by a handler: another attempt makes no sense, so the message becomes a dead letter at once. */
+export class NonRetryableError extends PgqrsError {
+  /** Makes the error. */
+  constructor(message: string, options?: ErrorOptions) {
+    super("not_retryable", message, options);
+  }
+}
+
+/** The message whose result was waited for has become a dead letter. */
+export class FailedError extends PgqrsError {
+  /** Why: `"attempts"`, `"crashes"` or `"not_retryable"`. */
+  readonly reason: string | null;
+  /** The error of the last attempt, as it is stored; null if none was reported. */
+  readonly error: StoredError | null;
+
+  /** Makes the error. The texts of the handler's own error are in `error` alone. */
+  constructor(message: string, reason: string | null, error: StoredError | null) {
+    super("failed", message);
+    this.reason = reason;
+    this.error = error;
+  }
+}
+
+/** What was waited for has not happened in time. It goes on by itself, and may be waited for again. */
+export class TimeoutError extends PgqrsError {
+  /** Makes the error; its cause is the error of the database, if that did not answer when it was asked last. */
+  constructor(message: string, options?: ErrorOptions) {
+    super("timeout", message, options);
   }
 }
 

@@ -1,5 +1,6 @@
 /** What a message looks like to its user. */
 import type { StoredError } from "./json.ts";
+import type { Backoff } from "./retry.ts";
 import type { ArchivedRecord, LiveRecord, MessageState } from "./sql/record.ts";
 
 export type { MessageState, StoredError };
@@ -32,17 +33,21 @@ export interface Message<T = unknown> {
   readonly visibleAt: Date;
   /** When the lease ends; null while nobody has it. */
   readonly leaseUntil: Date | null;
+  /** No delivery begins from then on, see `ttlMs`; null: for ever. */
+  readonly expiresAt: Date | null;
   /** The name of the consumer or worker that has the lease. */
   readonly worker: string | null;
   /** The error of the last failed attempt. */
   readonly error: StoredError | null;
+  /** How far its job has come, as its handler said last, perhaps in an earlier attempt; null once it has ended. */
+  readonly progress: unknown;
 }
 
 /** A message that has ended. */
 export interface ArchivedMessage<T = unknown> extends Message<T> {
   /** How it ended. A message that `failed` is a dead letter. */
   readonly outcome: "cancelled" | "failed" | "succeeded";
-  /** Why: what the consumer said, or the operator, or `attempts`, `crashes`, `not_retryable`. */
+  /** Why: what the consumer said, or the operator, or `attempts`, `crashes`, `not_retryable`, `expired`. */
   readonly reason: string | null;
   /** What the consumer gave as the result. */
   readonly result: unknown;
@@ -58,6 +63,8 @@ export interface ArchivedMessage<T = unknown> extends Message<T> {
 export interface Lease {
   readonly holder: string;
   readonly token: number;
+  /** The pauses that the message asks for. */
+  readonly backoff: Backoff | undefined;
 }
 
 /** The leases under which messages were handed out. Not a field of the message, so that nobody can forge or log it. */
@@ -86,10 +93,14 @@ export function toMessage<T>(record: LiveRecord, isClaimed = false): Message<T> 
     enqueuedAt: record.enqueuedAt,
     visibleAt: record.dueAt,
     leaseUntil: record.leaseUntil,
+    expiresAt: record.expiresAt,
     worker: workerOf(holder),
     error: record.error,
+    progress: record.progress,
   };
-  if (isClaimed && holder !== null) leases.set(message, { holder, token: record.token });
+  if (isClaimed && holder !== null) {
+    leases.set(message, { holder, token: record.token, backoff: record.retry?.backoff });
+  }
   return message;
 }
 
@@ -102,6 +113,7 @@ export function toArchivedMessage<T>(record: ArchivedRecord): ArchivedMessage<T>
     visibleAt: record.enqueuedAt,
     leaseUntil: null,
     worker: null,
+    progress: null,
   };
 }
 

@@ -1,19 +1,14 @@
 /** Puts messages on a queue. */
-import { type CallLimits, type Database, type LetIn, unknownQueue } from "./database.ts";
-import { DatabaseError, StateError } from "./errors.ts";
+import type { CallLimits, Database, LetIn } from "./database.ts";
+import { StateError } from "./errors.ts";
 import { decodeJson, encodeJson, hashPayload } from "./json.ts";
 import type { Message, MessageState } from "./message.ts";
-import { checkDuration, checkInteger, checkName, checkOptions, instantOf } from "./options.ts";
+import { checkBoolean, checkDuration, checkInteger, checkName, checkOptions, instantOf } from "./options.ts";
 import { checkPayload, type Queue } from "./queue.ts";
-import {
-  decodeEnqueued,
-  type Enqueued,
-  type EnqueueItem,
-  enqueueMessages,
-  findRefusal,
-  lacksQueue,
-  type Refused,
-} from "./sql/enqueue.ts";
+import { type Backoff, resolveBackoff } from "./retry.ts";
+import { type Encoded, Sender, type Stored } from "./sender.ts";
+import type { EnqueueItem } from "./sql/enqueue.ts";
+import type { Enqueued } from "./sql/enqueued.ts";
 import type { TransactionLike } from "./transaction.ts";
 
 /** An idempotency key: any number of attempts under the same key make one message. */
@@ -47,12 +42,27 @@ export interface MessageOptions {
   readonly key?: string | Key;
   /** Text that travels beside the payload; `type` can be asked for by `dequeue`. At most 16 kB. */
   readonly headers?: Readonly<Record<string, string>>;
-  /** After how many failed attempts the message becomes a dead letter. @default the queue's */
+  /** After how many failed attempts the message becomes a dead letter. @default the job's, else the queue's */
   readonly maxAttempts?: number;
+  /** The pause after a failed attempt of this message. @default the job's, else the queue's */
+  readonly backoff?: Backoff;
+  /**
+   * For how long after it was first due a delivery may begin, in milliseconds. Later the message is dropped instead: it ends
+   * as `cancelled` with the reason `"expired"`. That holds for every delivery, also of another attempt; what has begun in
+   * time may take as long as it needs.
+   *
+   * @default for ever
+   */
+  readonly ttlMs?: number;
 }
 
 /** Options of {@linkcode Producer.enqueue}. */
 export interface EnqueueOptions extends MessageOptions, CallLimits {
+  /**
+   * Whether to give those who wait for messages a hint, which they get at the commit. Without it they find the message when
+   * they look next. @default true
+   */
+  readonly notify?: boolean;
   /** Stores the message if and only if this transaction commits. */
   readonly tx?: TransactionLike;
 }
@@ -63,23 +73,22 @@ export interface EnqueueManyOptions<T> extends Omit<EnqueueOptions, "key"> {
   readonly each?: (payload: T, index: number) => MessageOptions;
 }
 
-const MESSAGE_OPTIONS: readonly string[] = ["at", "delayMs", "headers", "key", "maxAttempts", "priority"];
-const ENQUEUE_OPTIONS = [...MESSAGE_OPTIONS, "signal", "timeoutMs", "tx"];
+const MESSAGE_OPTIONS: readonly string[] = [
+  "at",
+  "backoff",
+  "delayMs",
+  "headers",
+  "key",
+  "maxAttempts",
+  "priority",
+  "ttlMs",
+];
+const ENQUEUE_OPTIONS = [...MESSAGE_OPTIONS, "notify", "signal", "timeoutMs", "tx"];
 const MANY_OPTIONS = [...ENQUEUE_OPTIONS.filter((name) => name !== "key"), "each"];
 const DAY_MS = 86_400_000;
 const HEADERS_BYTES = 16_384;
-/** From how many messages on a list is too long to stand in the way of short statements. */
-const LONG_LIST = 500;
 /** For how long a long list is encoded or decoded before timers get their turn. */
 const STRETCH_MS = 8;
-
-/** A payload and its options, checked and encoded. */
-interface Encoded {
-  readonly text: string;
-  readonly item: EnqueueItem;
-  readonly atMs: number | undefined;
-  readonly headers: Readonly<Record<string, string>>;
-}
 
 /**
  * Puts messages on one queue. A message is as durable as the database's commit when a call resolves.
@@ -102,11 +111,13 @@ interface Encoded {
 export class Producer<T = unknown> {
   readonly #database: Database;
   readonly #queue: Queue<T>;
+  readonly #sender: Sender;
 
   /** Made by `store.producer`. */
   constructor(database: Database, queue: Queue<T>) {
     this.#database = database;
     this.#queue = queue;
+    this.#sender = new Sender(database, queue.name);
   }
 
   /** The name of the queue. */
@@ -124,11 +135,10 @@ export class Producer<T = unknown> {
   async enqueue(payload: T, options: EnqueueOptions = {}): Promise<Message<T>> {
     checkOptions("enqueue", options, ENQUEUE_OPTIONS);
     return await this.#database.letIn(async (letIn) => {
+      const { notify = true } = options;
+      checkBoolean("notify", notify);
       const encoded = await this.#encode(payload, options, "payload");
-      const { item } = encoded;
-      const hasKey = item.key !== undefined;
-      const [enqueued] = await this.#store([encoded.text], hasKey ? [item] : item, { ...options, ...letIn });
-      return this.#toMessage(encoded, enqueued as Enqueued);
+      return this.#toMessage(await this.#sender.one(encoded, { ...options, ...letIn, notify }));
     }, options);
   }
 
@@ -146,15 +156,17 @@ export class Producer<T = unknown> {
   }
 
   async #enqueueAll(payloads: readonly T[], options: EnqueueManyOptions<T> & LetIn): Promise<Message<T>[]> {
+    const { notify = true } = options;
+    checkBoolean("notify", notify);
     const list = await this.#encodeAll(payloads, options);
     const { unique, places } = foldKeys(list);
     const texts = unique.map(({ text }) => text);
     const common = options.each === undefined ? (unique[0] as Encoded).item : unique.map(({ item }) => item);
-    const stored = await this.#store(texts, common, options);
+    const stored = await this.#sender.all(texts, common, { ...options, notify });
     const messages: Message<T>[] = [];
     const stretch = new Stretch();
-    for (const [i, encoded] of list.entries()) {
-      messages.push(this.#toMessage(encoded, stored[places[i] as number] as Enqueued));
+    for (const place of places) {
+      messages.push(this.#toMessage({ encoded: unique[place] as Encoded, enqueued: stored[place] as Enqueued }));
       if (stretch.isOver) await stretch.takeTurns();
     }
     return messages;
@@ -194,43 +206,7 @@ export class Producer<T = unknown> {
     return encodeJson(payload, { what, ...(maxBytes && { maxBytes }), ...(maxDepth && { maxDepth }) });
   }
 
-  async #store(
-    texts: readonly string[],
-    items: EnqueueItem | readonly EnqueueItem[],
-    options: EnqueueOptions & LetIn,
-  ): Promise<Enqueued[]> {
-    const statement = enqueueMessages(this.#queue.name, texts, items);
-    // A key may be held by an open transaction. Whoever waits for it must not stand in the way of short statements.
-    const isLong = texts.length >= LONG_LIST || Array.isArray(items);
-    const limits = { ...options, isLong };
-    let answer: Enqueued[] | Refused | undefined;
-    try {
-      answer = decodeEnqueued(await this.#database.query(statement, limits), texts.length);
-    } catch (error) {
-      if (lacksQueue(error)) throw unknownQueue(this.#queue.name);
-      // SQLite, and Postgres a large list, refuse by violating a constraint; which key it was is asked afterwards.
-      const list = Array.isArray(items) ? items as readonly EnqueueItem[] : [];
-      const isRefusal = error instanceof DatabaseError && error.reason === "constraint" &&
-        list.some(({ key }) => key !== undefined);
-      if (!isRefusal) throw error;
-      answer = await this.#explainRefusal(list, options);
-      if (answer === undefined) throw error;
-    }
-    if (answer === undefined) throw unknownQueue(this.#queue.name);
-    if (!Array.isArray(answer)) throw refusal(this.#queue.name, answer as Refused);
-    return answer;
-  }
-
-  async #explainRefusal(
-    items: readonly EnqueueItem[],
-    { tx, isLetIn }: EnqueueOptions & LetIn,
-  ): Promise<Refused | undefined> {
-    const [row] = await this.#database.query(findRefusal(this.#queue.name, items), { tx, isLetIn });
-    if (row === undefined) return undefined;
-    return { index: Number(row[0]) - 1, id: Number(row[1]), reason: Number(row[2]) === 1 ? "taken" : "payload" };
-  }
-
-  #toMessage({ text, item, atMs, headers }: Encoded, { id, at, maxAttempts, found }: Enqueued): Message<T> {
+  #toMessage({ encoded: { text, item, atMs, headers }, enqueued: { id, at, maxAttempts, found } }: Stored): Message<T> {
     const dueAt = found?.dueAt ?? atMs ?? at + (item.delay_ms ?? 0);
     const state: MessageState = found?.state ?? (dueAt > at ? "delayed" : "ready");
     return {
@@ -242,13 +218,19 @@ export class Producer<T = unknown> {
       key: item.key ?? null,
       headers,
       attempts: found?.attempts ?? 0,
-      maxAttempts: found?.maxAttempts ?? maxAttempts ?? item.max_attempts ?? this.#database.settings.maxAttempts,
+      maxAttempts: found?.maxAttempts ?? maxAttempts ?? this.#database.settings.maxAttempts,
       crashes: 0,
       enqueuedAt: new Date(found?.enqueuedAt ?? at),
       visibleAt: new Date(dueAt),
       leaseUntil: null,
+      expiresAt: found !== undefined
+        ? found.expiresAt
+        : item.ttl_ms === undefined
+        ? null
+        : new Date(dueAt + item.ttl_ms),
       worker: null,
       error: null,
+      progress: null,
     };
   }
 }
@@ -296,18 +278,19 @@ function given(options: MessageOptions | undefined): MessageOptions {
 }
 
 function encodeOptions(options: MessageOptions): Omit<Encoded, "text"> {
-  const { delayMs, at, priority, maxAttempts, headers = {} } = options;
+  const { delayMs, at, priority, ttlMs, headers = {} } = options;
   if (delayMs !== undefined && at !== undefined) throw new TypeError("Cannot use delayMs and at together");
   if (delayMs !== undefined) checkDuration("delayMs", delayMs);
   if (priority !== undefined) checkInteger("priority", priority, 0, 9);
-  if (maxAttempts !== undefined) checkInteger("maxAttempts", maxAttempts, 1, 10_000);
+  if (ttlMs !== undefined) checkDuration("ttlMs", ttlMs, 1);
   const atMs = at === undefined ? undefined : instantOf("at", at);
   const item: EnqueueItem = {
     delay_ms: delayMs,
     at_ms: atMs,
     priority,
-    max_attempts: maxAttempts,
+    ttl_ms: ttlMs,
     headers: encodeHeaders(headers),
+    retry: encodeRetry(options),
     ...encodeKey(options.key),
   };
   return { item, atMs, headers };
@@ -323,6 +306,14 @@ function encodeHeaders(headers: Readonly<Record<string, string>>): string | unde
     if (typeof headers[name] !== "string") throw new TypeError(`Cannot use headers.${name}: it must be a string`);
   }
   return encodeJson(headers, { what: "headers", maxBytes: HEADERS_BYTES, maxDepth: 1 });
+}
+
+/** What a message says of its own attempts. */
+function encodeRetry({ maxAttempts, backoff }: MessageOptions): string | undefined {
+  if (maxAttempts === undefined && backoff === undefined) return undefined;
+  if (maxAttempts !== undefined) checkInteger("maxAttempts", maxAttempts, 1, 10_000);
+  checkOptions("backoff", backoff, ["baseMs", "jitter", "kind", "maxMs"]);
+  return JSON.stringify({ maxAttempts, backoff: backoff && resolveBackoff(backoff) });
 }
 
 /** A map, a list or `Headers` has no names of its own, so that all in it would be lost. */
@@ -347,12 +338,4 @@ function encodeKey(key: string | Key | undefined): Pick<EnqueueItem, "conflict" 
   }
   checkDuration("key.until", until, 1);
   return { key: value, conflict: onConflict, hold: "time", hold_ms: until };
-}
-
-function refusal(queue: string, { index, id, reason }: Refused): StateError {
-  const why = reason === "taken" ? `belongs to message ${id}` : `belongs to message ${id} with another payload`;
-  return new StateError(`Cannot enqueue to ${JSON.stringify(queue)}: the key of item ${index} ${why}`, {
-    from: "taken",
-    to: "enqueued",
-  });
 }

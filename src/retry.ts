@@ -1,5 +1,5 @@
 /** From the number of failures to the pause before the next attempt. Pure. */
-import { checkDuration } from "./options.ts";
+import { checkDuration, checkInteger, checkOptions } from "./options.ts";
 
 /** How long to wait before the next attempt. */
 export interface Backoff {
@@ -41,8 +41,8 @@ export function resolveBackoff(backoff: Backoff | undefined): Required<Backoff> 
 }
 
 /**
- * The pause after the `failures`-th failure, in whole milliseconds: at most `maxMs`, whatever the number of failures. The
- * jitter keeps those that failed together from coming back together.
+ * The pause after the `failures`-th failure, in whole milliseconds: at most `maxMs`, whatever the number of failures.
+ * The jitter keeps those that failed together from coming back together.
  */
 export function retryDelay(backoff: Required<Backoff>, failures: number, random: () => number = Math.random): number {
   const { kind, baseMs, maxMs, jitter } = backoff;
@@ -50,4 +50,45 @@ export function retryDelay(backoff: Required<Backoff>, failures: number, random:
   const doublings = kind === "fixed" ? 0 : Math.min(Math.max(failures - 1, 0), 52);
   const pause = Math.min(baseMs * 2 ** doublings, maxMs);
   return Math.round(Math.min(pause * (1 - jitter + 2 * jitter * random()), maxMs));
+}
+
+/** How often and after which pauses a job tries again. */
+export interface RetryPolicy {
+  /** After how many failed attempts a message becomes a dead letter. @default the queue's */
+  readonly maxAttempts?: number;
+  /**
+   * The pause before the next attempt: a policy, or a function of the error and of the number of the attempt that has
+   * failed
+   * (from 1) that returns milliseconds.
+   *
+   * @default the queue's
+   */
+  readonly backoff?: Backoff | ((error: unknown, attempt: number) => number);
+}
+
+/** Checks a policy. @throws {TypeError | RangeError} */
+export function checkRetry(policy: RetryPolicy | undefined): void {
+  if (policy === undefined) return;
+  checkOptions("retry", policy, ["backoff", "maxAttempts"]);
+  const { maxAttempts, backoff } = policy;
+  if (maxAttempts !== undefined) checkInteger("retry.maxAttempts", maxAttempts, 1, 10_000);
+  if (typeof backoff !== "function") resolveBackoff(backoff);
+}
+
+/**
+ * The pause after the `attempt`-th failed attempt. A function that throws or returns no duration, or a policy that a
+ * later release has stored, does not keep a job from being tried again: then the usual policy holds.
+ */
+export function delayAfter(backoff: RetryPolicy["backoff"], error: unknown, attempt: number): number {
+  try {
+    if (typeof backoff !== "function") return retryDelay(resolveBackoff(backoff), attempt);
+    const given: unknown = backoff(error, attempt);
+    // A promise is no duration; what it rejects with must not end the process.
+    if (given instanceof Promise) given.catch(() => {});
+    const delayMs = Math.round(given as number);
+    checkDuration("backoff", delayMs);
+    return delayMs;
+  } catch {
+    return retryDelay(defaultBackoff, attempt);
+  }
 }

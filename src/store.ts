@@ -2,11 +2,18 @@
 import { Admin } from "./admin.ts";
 import { Consumer, type ConsumerOptions } from "./consumer.ts";
 import type { CallLimits, Database } from "./database.ts";
-import { checkLimits, checkOptions, LIMITS } from "./options.ts";
+import type { EventListener, EventName } from "./events.ts";
+import type { Job } from "./job.ts";
+import { decodeJson } from "./json.ts";
+import type { Message } from "./message.ts";
+import { checkLimits, checkOptions, idOf, LIMITS } from "./options.ts";
 import { Producer } from "./producer.ts";
 import { type Queue, resolveQueue } from "./queue.ts";
+import { type ResultOptions, Results } from "./results.ts";
+import { findProgress } from "./sql/messages.ts";
 import { ping } from "./sql/metrics.ts";
 import type { Transaction } from "./transaction.ts";
+import { Worker, type WorkerOptions } from "./worker.ts";
 
 /** Options of {@linkcode Store.transaction}. */
 export interface TransactionOptions {
@@ -29,8 +36,6 @@ export interface Pong {
   readonly now: Date;
 }
 
-const SQLITE_TRANSACTION_MS = 1_000;
-
 /**
  * A database with pgqrs in it: made by {@linkcode connect}, closed by `close` or by `await using`.
  *
@@ -44,12 +49,14 @@ const SQLITE_TRANSACTION_MS = 1_000;
  */
 export class Store {
   readonly #database: Database;
+  readonly #results: Results;
   /** Installs and administers. */
   readonly admin: Admin;
 
   /** Made by `connect`. */
   constructor(database: Database) {
     this.#database = database;
+    this.#results = new Results(database);
     this.admin = new Admin(database);
   }
 
@@ -61,6 +68,71 @@ export class Store {
   /** Makes a consumer for a queue. Nothing is sent. */
   consumer<T = unknown>(queue: Queue<T> | string, options: ConsumerOptions = {}): Consumer<T> {
     return new Consumer<T>(this.#database, resolveQueue<T>(queue), options);
+  }
+
+  /** Makes a worker that runs jobs. Nothing is sent before `run` or `drain`. */
+  // deno-lint-ignore no-explicit-any
+  worker(jobs: readonly Job<any>[], options: WorkerOptions = {}): Worker {
+    return new Worker(this.#database, jobs, options);
+  }
+
+  /**
+   * Waits until a message has ended, whoever handles it, and resolves to its result: what its handler resolved to, or what
+   * `archive` was given; null if that was nothing. Of a message that has ended long ago it tells the same, as long as the
+   * archive keeps it. Any number of calls share one statement.
+   *
+   * @throws {FailedError} when it has become a dead letter, with the reason and the error of its last attempt.
+   * @throws {CancelledError} when it was cancelled, or not begun in time.
+   * @throws {NotFoundError} when there is no such message, or not any more.
+   * @throws {TimeoutError} after `timeoutMs`; the message goes on.
+   * @throws {DatabaseError} when the store is closed, or the database has not answered for the store's `timeoutMs`.
+   *
+   * @example Usage
+   * ```ts
+   * import { connect, job } from "@pgqrs/pgqrs";
+   * import assert from "node:assert/strict";
+   *
+   * await using store = await connect("sqlite::memory:");
+   * await store.admin.install();
+   * await store.admin.createQueue("sums");
+   * const message = await store.producer("sums").enqueue([1, 2, 3]);
+   * const result = store.result<number>(message, { timeoutMs: 60_000 });
+   * await store.worker([job<number[]>("sums", ({ payload }) => payload.reduce((a, b) => a + b))]).drain();
+   * assert.equal(await result, 6);
+   * ```
+   */
+  async result<R = unknown>(message: Message<unknown> | number, options: ResultOptions = {}): Promise<R> {
+    return await this.#results.wait(idOfMessage(message), options) as R;
+  }
+
+  /**
+   * Tells how far the job of a message has come, as its handler said last with `context.progress`; null if it said nothing,
+   * and when the message has ended.
+   */
+  async progress<P = unknown>(message: Message<unknown> | number, limits: CallLimits = {}): Promise<P | null> {
+    checkOptions("progress", limits, LIMITS);
+    const [row] = await this.#database.query(findProgress(idOfMessage(message)), limits);
+    const text = row?.[0] ?? null;
+    return text === null ? null : decodeJson(String(text)) as P;
+  }
+
+  /**
+   * Hears of what this store's workers do, in the order in which it happens. The function it returns ends that. What a
+   * listener throws or rejects with is only logged.
+   *
+   * @throws {TypeError} when there is no event of that name.
+   *
+   * @example Usage
+   * ```ts
+   * import { connect } from "@pgqrs/pgqrs";
+   *
+   * await using store = await connect("sqlite::memory:");
+   * const stop = store.on("dead", ({ message, reason }) => console.warn(`message ${message.id} has died: ${reason}`));
+   * stop();
+   * ```
+   */
+  on<Name extends EventName>(name: Name, listener: EventListener<Name>): () => void {
+    return this.#database.events.on(name, listener);
   }
 
   /**
@@ -90,9 +162,7 @@ export class Store {
   async transaction<T>(work: (tx: Transaction) => Promise<T>, options: TransactionOptions = {}): Promise<T> {
     checkOptions("transaction", options, LIMITS);
     checkLimits(options);
-    const { settings, target } = this.#database;
-    const { timeoutMs = target.dialect.name === "postgres" ? settings.timeoutMs : SQLITE_TRANSACTION_MS, signal } =
-      options;
+    const { timeoutMs = this.#database.transactionMs, signal } = options;
     signal?.throwIfAborted();
     return await this.#database.transaction(work, { timeoutMs, ...(signal !== undefined && { signal }) });
   }
@@ -119,4 +189,8 @@ export class Store {
   async [Symbol.asyncDispose](): Promise<void> {
     await this.close();
   }
+}
+
+function idOfMessage(message: Message<unknown> | number): number {
+  return idOf(typeof message === "number" ? message : message?.id);
 }

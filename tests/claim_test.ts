@@ -1,7 +1,12 @@
 /** Many claimers on one queue: each message is delivered once, in batches no larger than asked for. */
 import { assert, assertEquals } from "@std/assert";
+import { DatabaseSync, type SQLInputValue } from "node:sqlite";
 import { describe, test } from "node:test";
 import { connect, type Message, type Store } from "../mod.ts";
+import { sqlite } from "../src/sql/dialect.ts";
+import type { Row } from "../src/sql/driver.ts";
+import { claimMessages, decodeExchange } from "../src/sql/leases.ts";
+import { render } from "../src/sql/sql.ts";
 import { freshPostgres, freshSqliteFile, type TestDatabase } from "./support/databases.ts";
 import { startProcess, type TestProcess } from "./support/processes.ts";
 
@@ -54,6 +59,37 @@ for (const [backend, open] of Object.entries(BACKENDS)) {
     });
   });
 }
+
+test("a message that falls due between the parts of a claim on SQLite is claimed, or due at once", async () => {
+  await using arena = await openArena(freshSqliteFile, () => ({}), 0);
+  using database = new DatabaseSync(new URL(arena.dsn.replace(/^sqlite:/, "file:")).pathname);
+  const begin = Date.now();
+  let isClaimed = false;
+  for (let ms = 0; !isClaimed || ms < 100; ms++) {
+    await arena.store.producer("tasks").enqueue({ n: ms }, { at: new Date(begin + 100 - ms) });
+    // One more millisecond has gone by whenever a part asks for the time.
+    let at = begin;
+    const claim = claimMessages({
+      queue: "tasks",
+      limit: 5,
+      leaseMs: 60_000,
+      defaultLeaseMs: 1,
+      holder: "host#00000002",
+      type: undefined,
+      isAhead: true,
+    });
+    const { parts } = render(claim, { dialect: sqlite, schema: "public", clock: () => at++ });
+    const rows = parts.flatMap(({ text, values }) => {
+      const prepared = database.prepare(text);
+      (prepared as unknown as { setReturnArrays(isOn: boolean): void }).setReturnArrays(true);
+      return prepared.all(...values as SQLInputValue[]);
+    });
+    const { claimed, nextMs } = decodeExchange(rows as unknown as Row[]);
+    isClaimed = claimed.length > 0;
+    if (!isClaimed) assert(nextMs !== null && nextMs <= 100 - ms, `due after ${100 - ms} ms, told: ${nextMs}`);
+    database.exec("delete from pgqrs_messages");
+  }
+});
 
 interface Arena extends AsyncDisposable {
   readonly dsn: string;

@@ -138,6 +138,12 @@ describe("pgqrs", () => {
       const [made] = await json(pgqrs, "queue", "create", "slow", "--lease", "90", "--max-attempts", "2", "--paused");
       assertEquals([made?.leaseMs, made?.maxAttempts, typeof made?.pausedAt], [90_000, 2, "string"]);
       assertEquals((await json(pgqrs, "queue", "list")).map(({ name }) => name), ["slow", "tasks"]);
+      const [updated] = await json(pgqrs, "queue", "update", "slow", "--concurrency", "3", "--max-attempts", "4");
+      assertEquals([updated?.leaseMs, updated?.maxAttempts, updated?.concurrency], [90_000, 4, 3]);
+      const [open] = await json(pgqrs, "queue", "update", "slow", "--no-concurrency");
+      assertEquals([open?.maxAttempts, open?.concurrency], [4, null]);
+      const contrary = await pgqrs("queue", "update", "slow", "--no-concurrency", "--concurrency", "3");
+      assertEquals(contrary.code, 2);
       assertEquals((await json(pgqrs, "queue", "resume", "slow"))[0]?.pausedAt, null);
       assertEquals(typeof (await json(pgqrs, "queue", "pause", "slow"))[0]?.pausedAt, "string");
       await pgqrs("message", "send", "slow", "1");
@@ -151,6 +157,27 @@ describe("pgqrs", () => {
       assertEquals((await pgqrs("queue", "delete", "slow", "--force")).code, 0);
       assertEquals((await pgqrs("queue", "get", "slow")).code, 3);
       assertEquals((await pgqrs("queue", "create", "tasks")).code, 1);
+    });
+  });
+
+  test("sets for how long what has ended is kept, and deletes what is kept no longer", async () => {
+    await withDatabase(async (pgqrs, dsn) => {
+      const kept = (row?: Record<string, unknown>) => [row?.retentionMs, row?.deadRetentionMs];
+      const [made] = await json(pgqrs, "queue", "create", "short", "--retention", "0", "--no-dead-retention");
+      assertEquals(kept(made), [0, null]);
+      const [updated] = await json(pgqrs, "queue", "update", "tasks", "--no-retention", "--dead-retention", "60");
+      assertEquals(kept(updated), [null, 60_000]);
+      assertEquals((await pgqrs("queue", "update", "tasks", "--no-retention", "--retention", "1")).code, 2);
+      await using store = await connect(dsn);
+      await store.producer("short").enqueueMany([1, 2]);
+      const consumer = store.consumer("short");
+      const [first, second] = await consumer.dequeue({ limit: 2 });
+      await consumer.archive(first ?? 0);
+      await consumer.fail(second ?? 0, new Error("no"), { retry: false });
+      const { now } = await store.ping();
+      while ((await store.ping()).now.getTime() === now.getTime());
+      assertEquals(await json(pgqrs, "maintain"), [{ messages: 1, keys: 0, workers: 0, isDone: true }]);
+      assertEquals((await json(pgqrs, "dead", "list", "short")).length, 1);
     });
   });
 

@@ -13,7 +13,9 @@ const NOT_RUN = ['import { sql } from "drizzle-orm";'];
 
 const pages = [
   ...readdirSync(ROOT).filter((name) => name.endsWith(".md")),
-  ...readdirSync(join(ROOT, "docs"), { recursive: true, encoding: "utf8" }).map((name) => join("docs", name)),
+  ...["docs", "examples"].flatMap((folder) =>
+    readdirSync(join(ROOT, folder), { recursive: true, encoding: "utf8" }).map((name) => join(folder, name))
+  ),
 ].filter((name) => name.endsWith(".md")).sort();
 
 interface Block {
@@ -53,7 +55,10 @@ test("every TypeScript block of the pages and every example of a documentation c
   const expected = blocks.filter(isRun).length + examples.length;
   assert(expected >= 20, `${expected} blocks`);
   // A block that is spelled so that the runner passes it over would make the numbers differ.
-  assertEquals(runBlocks(["README.md", "docs", "mod.ts", "src"]), expected);
+  assertEquals(
+    runBlocks(["README.md", "docs", ...pages.filter((page) => page.startsWith("examples")), "mod.ts", "src"]),
+    expected,
+  );
 });
 
 test("every link between the pages leads somewhere", () => {

@@ -1,10 +1,11 @@
 /** Runs the examples for real, on SQLite and where it matters on Postgres. */
-import { assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
+import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
+import process from "node:process";
 import { test } from "node:test";
-import { connect } from "@pgqrs/pgqrs";
+import { connect, job } from "@pgqrs/pgqrs";
 import { monitor } from "../examples/monitor.ts";
 import { freshPostgres, memory, type TestDatabase } from "./support/databases.ts";
-import { startProcess } from "./support/processes.ts";
+import { startProcess, type TestProcess } from "./support/processes.ts";
 
 /** The output of an example that is expected to succeed. */
 async function runExample(name: string, dsn: string): Promise<string> {
@@ -12,6 +13,11 @@ async function runExample(name: string, dsn: string): Promise<string> {
   const { code } = await child.exited;
   assertEquals({ code, stderr: child.stderr }, { code: 0, stderr: "" }, child.stdout);
   return child.stdout;
+}
+
+/** Not by `child.kill`: after it Deno tells no exit code, whatever the process made of the signal. */
+function signal({ pid }: TestProcess, name: NodeJS.Signals): void {
+  process.kill(pid, name);
 }
 
 const databases: readonly (readonly [string, () => Promise<TestDatabase> | TestDatabase])[] = [
@@ -48,6 +54,42 @@ for (const [backend, open] of databases) {
   });
 }
 
+for (const [backend, open] of databases) {
+  test(`examples/worker.ts runs two jobs and stops cleanly on a signal on ${backend}`, async () => {
+    const database = await open();
+    try {
+      await using child = startProcess(new URL("../examples/worker.ts", import.meta.url), { args: [database.dsn] });
+      await child.waitFor("Page ");
+      signal(child, "SIGINT");
+      const { code } = await child.exited;
+      assertEquals({ code, stderr: child.stderr }, { code: 0, stderr: "" }, child.stdout);
+      const lines = child.stdout.trim().split("\n");
+      for (
+        const line of [
+          "Mail to ada@example.com, attempt 1",
+          "Message 2 is tried again in 200 ms",
+          'Message 3 is a dead letter: "nobody" is no address',
+          "Stopping, once more to leave at once",
+          'The report "All quiet" has 20 pages. Ctrl-C ends the worker.',
+        ]
+      ) assert(lines.includes(line), `${line} is missing in\n${child.stdout}`);
+      assertEquals(lines.at(-1), "Stopped");
+    } finally {
+      await database.close();
+    }
+  });
+}
+
+test("examples/worker.ts leaves at once on the second signal", async () => {
+  await using child = startProcess(new URL("../examples/worker.ts", import.meta.url), { args: [memory.dsn] });
+  await child.waitFor("A report of 20 pages begins");
+  signal(child, "SIGTERM");
+  await child.waitFor("Stopping");
+  signal(child, "SIGTERM");
+  assertEquals((await child.exited).code, 130);
+  assertEquals(child.stdout.includes("The report"), false);
+});
+
 test("monitor() answers /health, /queues and /metrics, and 404 to all else", async () => {
   await using store = await connect(memory.dsn);
   await store.admin.install();
@@ -66,6 +108,21 @@ test("monitor() answers /health, /queues and /metrics, and 404 to all else", asy
   assertStringIncludes(text, 'pgqrs_messages{queue="mail \\"urgent\\"",state="delayed"} 1\n');
   assertMatch(text, /^pgqrs_oldest_ready_seconds\{[^}]*\} [\d.]+$/m);
   assertEquals((await get("/else")).status, 404);
+});
+
+test("monitor() tells how workers are, and answers 503 when one has stopped", async () => {
+  await using store = await connect(memory.dsn);
+  await store.admin.install();
+  const worker = store.worker([job("tasks", () => {})], { name: "host-1" });
+  const health = async () => await monitor(store, [worker])(new Request("http://localhost/health"));
+  const controller = new AbortController();
+  const running = worker.run({ signal: controller.signal });
+  const during = await health();
+  assertEquals([during.status, (await during.json()).workers[0].name], [200, "host-1"]);
+  controller.abort();
+  await running;
+  const after = await health();
+  assertEquals([after.status, (await after.json()).status], [503, "stopped"]);
 });
 
 test("monitor() answers 503 without a secret when the database is down", async () => {

@@ -34,8 +34,9 @@ const item = { id: ID, token: TOKEN };
 const again: EnqueueItem = { key: "k", hash: "js:1", conflict: "existing", hold: "finished" };
 
 const OPERATIONS: Readonly<Record<string, Statement>> = {
-  claim: claim("q"),
-  "expired sweep": claim("empty"),
+  claim: claim(),
+  // Nothing is of this type, so that it only takes back what has run out.
+  "expired sweep": claim("none"),
   archive: archiveLeased([{ ...item, reason: "done", result: "1" }], HOLDER, "me"),
   delete: deleteLeased([item], HOLDER),
   release: releaseLeased([{ ...item, delay_ms: 10 }], HOLDER),
@@ -289,14 +290,14 @@ async function prepare({ dsn }: TestDatabase): Promise<void> {
   await store.admin.createQueue("empty");
 }
 
-function claim(queue: string): Statement {
+function claim(type?: string): Statement {
   return claimMessages({
-    queue,
+    queue: "q",
     limit: 5,
     leaseMs: 60_000,
     defaultLeaseMs: 1,
     holder: "other#00000002",
-    type: undefined,
+    type,
   });
 }
 

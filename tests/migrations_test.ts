@@ -17,18 +17,19 @@ import { freshPostgres } from "./support/databases.ts";
  */
 const HASHES: Readonly<Record<string, Readonly<Record<DialectName, string>>>> = {
   "1 tables": {
-    postgres: "486f421f8e1e2b7453ac6f570298bf078ad5ef28d5c1c52039c6b732ab5bf122",
-    sqlite: "faefb814abfded3fddd5c452b7f34828a46514eb81145f938891bf129b67f1b8",
+    postgres: "cb8c195dc33e08e3696878ec72fc0318f92f67c2e0c56bd03e63d15926c645a5",
+    sqlite: "9f37d518bd46705cf7d951c2dd2615cb1d9f160929886e0bf1434fa499c78765",
   },
   "2 functions": {
-    postgres: "fcc8b023fd35f7f93ca28f29a09c411a96a034fcd2837b9b36b00690db4646a6",
-    sqlite: "29a157e7ffb3ef70b21d4a583f3e8c49eee84f9d48ab7001c1e6715a4e61fe69",
+    postgres: "1a03989c323c8487e56cf75c4fb2fc59cf9996d57bdca292f7fbdaddef4cd69f",
+    sqlite: "76b68c20eb88d24600a0c207cc5d6b2c49c5793950d4ba9178ec3b2978efc82e",
   },
 };
 
-/** What a type of SQLite stands for on Postgres: instants are whole milliseconds there, and JSON is text. */
+/** What a type of Postgres is on SQLite: instants are whole milliseconds there, JSON is text, and false is 0. */
 const KINDS: Readonly<Record<string, string>> = {
   bigint: "integer",
+  boolean: "integer",
   integer: "integer",
   smallint: "integer",
   "timestamp with time zone": "integer",
@@ -107,5 +108,7 @@ async function sqliteColumns(): Promise<string[]> {
 
 function lineOf(table: unknown, column: unknown, type: unknown, isNeeded: unknown, preset: unknown): string {
   const kind = KINDS[String(type)] ?? `unknown type ${type}`;
-  return `${table}.${column} ${kind}${isNeeded ? " not null" : ""}${preset === null ? "" : ` default ${preset}`}`;
+  return `${table}.${column} ${kind}${isNeeded ? " not null" : ""}${
+    preset === null ? "" : ` default ${preset === "false" ? 0 : preset}`
+  }`;
 }

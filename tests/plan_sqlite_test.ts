@@ -17,6 +17,7 @@ import {
   listAttempts,
   releaseLeased,
 } from "../src/sql/leases.ts";
+import { findOverdue, forgetWorkers, purgeDead, purgeEnded, purgeKeys, takeTurn } from "../src/sql/maintenance.ts";
 import { endMessages, findMessage, updateMessage } from "../src/sql/messages.ts";
 import { render, type Statement } from "../src/sql/sql.ts";
 
@@ -35,9 +36,15 @@ const HOT: readonly Statement[] = [
   extendLeased([{ ...LEASE, lease_ms: 1_000 }], "h"),
   failLeased([{ ...LEASE, error: "{}", delay_ms: 1_000, is_final: 0 }], "h", "ann"),
   findMessage(7),
+  findOverdue(7, 100),
   findRefusal("tasks", [KEY]),
+  forgetWorkers(300_000, 100),
   listAttempts([7]),
+  purgeDead(7, 100),
+  purgeEnded(7, 100, { archivedAt: 1_900_000_000_000, id: 7 }),
+  purgeKeys(undefined, 100, { queueId: 7, key: "k" }),
   releaseLeased([{ ...LEASE, delay_ms: 1_000 }], "h"),
+  takeTurn(60_000, false),
   updateMessage(7, { priority: 3 }),
 ];
 

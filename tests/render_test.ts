@@ -11,10 +11,12 @@ import * as archive from "../src/sql/archive.ts";
 import { type Dialect, postgres, sqlite } from "../src/sql/dialect.ts";
 import * as enqueue from "../src/sql/enqueue.ts";
 import * as leases from "../src/sql/leases.ts";
+import * as maintenance from "../src/sql/maintenance.ts";
 import * as messages from "../src/sql/messages.ts";
 import * as metrics from "../src/sql/metrics.ts";
 import * as migrations from "../src/sql/migrations.ts";
 import * as queues from "../src/sql/queues.ts";
+import * as workers from "../src/sql/workers.ts";
 import { render, type RenderedPart, type Statement, type Target } from "../src/sql/sql.ts";
 
 /** In every text that a caller gives; it must never be part of a statement. */
@@ -33,17 +35,37 @@ const FILTER = {
   since: 1_800_000_000_123,
 } as const;
 
-const SETTINGS = { leaseMs: null, maxAttempts: 5, maxCrashes: 10, backoff: `{"note":"x"}`, retentionMs: 1_000 };
+const TURN = { until: 1_900_000_000_000, place: { queueId: 7, key: MARK } } as const;
 
-const ENQUEUE_OPTIONS = { delay_ms: 5, priority: 9, max_attempts: 2, headers: `{"type":"mail"}` } as const;
+const SETTINGS = {
+  leaseMs: null,
+  maxAttempts: 5,
+  maxCrashes: 10,
+  backoff: `{"note":"x"}`,
+  retentionMs: 1_000,
+  deadRetentionMs: null,
+  concurrency: 3,
+};
+
+const ENQUEUE_OPTIONS = {
+  delay_ms: 5,
+  priority: 9,
+  ttl_ms: 7,
+  headers: `{"type":"mail"}`,
+  retry: `{"maxAttempts":2}`,
+} as const;
 const KEY = { key: MARK, hash: "ab", conflict: "replace", hold: "time", hold_ms: 1_000 } as const;
 
 const ENDING = { outcome: "cancelled", reason: MARK, by: MARK } as const;
 
 /** Each statement under the name of its function, with all that can make its text another one. */
 const STATEMENTS: Readonly<Record<string, readonly Statement[]>> = {
-  archiveLeased: [leases.archiveLeased([{ ...ITEM, reason: MARK, result: "[1]" }], MARK, MARK)],
-  claimMessages: [claim({}), claim({ type: MARK, leaseMs: 1_000 })],
+  archiveLeased: [
+    leases.archiveLeased([{ ...ITEM, reason: MARK, result: "[1]" }], MARK, MARK),
+    leases.archiveLeased([{ ...ITEM, reason: MARK, result: "[1]" }], MARK, MARK, 500),
+  ],
+  beat: [workers.beat([{ ...ITEM, lease_ms: 5 }], MARK)],
+  claimMessages: [claim({}), claim({ type: MARK, leaseMs: 1_000 }), claim({ isAhead: true, maxAttempts: 3 })],
   countArchived: [archive.countArchived({}), archive.countArchived({ ...FILTER, isExpired: true })],
   countMessages: [
     messages.countMessages({}),
@@ -62,46 +84,75 @@ const STATEMENTS: Readonly<Record<string, readonly Statement[]>> = {
   endMessages: [messages.endMessages([1, 2], ENDING)],
   enqueueMessages: [
     enqueue.enqueueMessages(QUEUE, ["1", `"two"`], ENQUEUE_OPTIONS),
-    enqueue.enqueueMessages(QUEUE, ["1"], { at_ms: 1_900_000_000_000 }),
+    enqueue.enqueueMessages(QUEUE, ["1"], { at_ms: 1_900_000_000_000 }, MARK),
     enqueue.enqueueMessages(QUEUE, ["1", `"two"`], [KEY, ENQUEUE_OPTIONS]),
+    enqueue.enqueueMessages(QUEUE, ["1", `"two"`], [{}, ENQUEUE_OPTIONS]),
+    enqueue.enqueueMessages(QUEUE, ["1"], [{ ...KEY, is_alone: 1 }], null, 500),
   ],
   extendLeased: [leases.extendLeased([{ ...ITEM, lease_ms: 5 }], MARK)],
   failLeased: [leases.failLeased([{ ...ITEM, error: `{"message":"x"}`, delay_ms: 5, is_final: 0 }], MARK, MARK)],
+  findEndings: [leases.findEndings([1, 2])],
   findArchived: [archive.findArchived(7)],
   findMessage: [messages.findMessage(7)],
+  findOverdue: [maintenance.findOverdue(7, 100)],
   findObjects: [migrations.findObjects(["table pgqrs_keys"])],
   findOrphans: [migrations.findOrphans()],
+  findProgress: [messages.findProgress(7)],
   findQueue: [queues.findQueue(QUEUE)],
   findRefusal: [enqueue.findRefusal(QUEUE, [KEY, {}])],
   findTriggers: [migrations.findTriggers(["table pgqrs_keys"])],
   inspectSchema: [migrations.inspectSchema(MARK)],
+  forgetWorkers: [maintenance.forgetWorkers(300_000, 100)],
+  giveTurnBack: [maintenance.giveTurnBack(TURN)],
+  keepTurn: [maintenance.keepTurn(TURN, 60_000)],
   listAttempts: [leases.listAttempts([1, 2])],
   listArchived: [
     archive.listArchived({}, { limit: 10, offset: 20, after: undefined }),
     archive.listArchived(FILTER, { limit: 10, offset: 0, after: { archivedAt: 1_900_000_000_000, id: 7 } }),
   ],
-  listHolders: [metrics.listHolders()],
+  listEndings: [archive.listEndings([1, 2])],
   listMessages: [
     messages.listMessages({}, 10),
     messages.listMessages({ queue: QUEUE, state: "leased", type: MARK, key: MARK, afterId: 7 }, 10),
   ],
   listMigrations: [migrations.listMigrations()],
   listQueues: [queues.listQueues()],
+  listWorkers: [workers.listWorkers(), workers.listWorkers(MARK)],
+  lookForWork: [workers.lookForWork([QUEUE, MARK], MARK)],
   lockMigrations: [migrations.lockMigrations(MARK)],
+  notePurged: [maintenance.notePurged(7, 1_900_000_000_000)],
+  pauseWorkers: [workers.pauseWorkers(MARK, true, MARK), workers.pauseWorkers(MARK, false, MARK)],
   ping: [metrics.ping()],
-  purgeArchived: [archive.purgeArchived({ isExpired: true }, 100)],
+  progressLeased: [leases.progressLeased([{ ...ITEM, progress: "[1]" }], MARK)],
+  purgeArchived: [
+    archive.purgeArchived({ isExpired: true }, 100),
+    archive.purgeArchived({ queue: QUEUE, isExpired: true }, 100),
+  ],
+  purgeDead: [maintenance.purgeDead(7, 100)],
+  purgeEnded: [
+    maintenance.purgeEnded(7, 100, null),
+    maintenance.purgeEnded(7, 100, { archivedAt: 1_900_000_000_000, id: 7 }),
+  ],
   purgeKeys: [
-    archive.purgeKeys(undefined, 100),
-    archive.purgeKeys(QUEUE, 100, { queueId: 7, key: MARK }),
+    maintenance.purgeKeys(undefined, 100, null),
+    maintenance.purgeKeys(QUEUE, 100, { queueId: 7, key: MARK }),
   ],
   purgeQueue: [queues.purgeQueue(QUEUE, false), queues.purgeQueue(QUEUE, true)],
+  registerWorker: [workers.registerWorker({ holder: MARK, name: MARK, queues: [QUEUE] })],
+  removeWorker: [workers.removeWorker(MARK)],
   releaseHeld: [messages.releaseHeld(MARK)],
   releaseLeased: [leases.releaseLeased([{ ...ITEM, delay_ms: 5 }], MARK)],
+  releaseStray: [leases.releaseStray(QUEUE, MARK, [7])],
   replayArchived: [
     archive.replayArchived({ ids: [1, 2] }, 2),
     archive.replayArchived({ queue: QUEUE, outcome: "failed" }, 100),
   ],
   reportMetrics: [metrics.reportMetrics(undefined), metrics.reportMetrics(QUEUE)],
+  settleAndClaim: [
+    leases.settleAndClaim([{ ...ITEM, reason: MARK, result: "[1]" }], MARK, claimOf({ isAhead: true })),
+  ],
+  startLeased: [leases.startLeased([ITEM], MARK)],
+  takeTurn: [maintenance.takeTurn(60_000, false), maintenance.takeTurn(60_000, true)],
   updateMessage: [
     messages.updateMessage(7, {}),
     messages.updateMessage(7, { delayMs: 5, priority: 9 }),
@@ -114,7 +165,23 @@ const STATEMENTS: Readonly<Record<string, readonly Statement[]>> = {
 };
 
 /** What else the modules of statements export: readers of rows and pieces of statements. */
-const OTHERS = ["after", "decodeEnqueued", "lacksQueue", "decodeMetrics", "idOfQueue", "migrationStatements"];
+const OTHERS = [
+  "after",
+  "decodeEnqueued",
+  "lacksQueue",
+  "decodeCount",
+  "decodeMetrics",
+  "decodePurgedEnded",
+  "decodePurgedKeys",
+  "decodeTurn",
+  "decodeAttempts",
+  "decodeEndings",
+  "decodeExchange",
+  "decodeFates",
+  "decodeWorker",
+  "idOfQueue",
+  "migrationStatements",
+];
 
 const DIALECTS: readonly Dialect[] = [postgres, sqlite];
 
@@ -168,10 +235,12 @@ test("every statement of src/sql is in the golden files", () => {
     archive,
     enqueue,
     leases,
+    maintenance,
     messages,
     metrics,
     migrations,
     queues,
+    workers,
   ];
   const functions = modules.flatMap((module) =>
     Object.keys(module).filter((name) => typeof module[name] === "function")
@@ -180,7 +249,11 @@ test("every statement of src/sql is in the golden files", () => {
 });
 
 function claim(changes: Partial<leases.Claim>): Statement {
-  return leases.claimMessages({
+  return leases.claimMessages(claimOf(changes));
+}
+
+function claimOf(changes: Partial<leases.Claim>): leases.Claim {
+  return {
     queue: QUEUE,
     limit: 10,
     leaseMs: undefined,
@@ -188,7 +261,7 @@ function claim(changes: Partial<leases.Claim>): Statement {
     holder: MARK,
     type: undefined,
     ...changes,
-  });
+  };
 }
 
 function allStatements(): [string, Statement][] {

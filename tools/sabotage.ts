@@ -14,6 +14,8 @@ import { basename, join } from "node:path";
 import process from "node:process";
 import { fileURLToPath } from "node:url";
 import { sharedPostgres } from "../tests/support/databases.ts";
+import { FLOW_FAULTS } from "./flow_faults.ts";
+import { WORKER_FAULTS } from "./worker_faults.ts";
 
 /** A fault and the test that has to see it. */
 export interface Fault {
@@ -79,30 +81,38 @@ export const FAULTS: readonly Fault[] = [
   {
     name: "the operator's update judges the state on an old snapshot",
     file: MESSAGES,
-    find: "where id = ${id}\nreturning ${liveColumns()}",
-    replace: 'where id = ${id} and state = (select m.state from ${table("messages")} m where m.id = ${id})\n' +
-      "returning ${liveColumns()}",
+    find: 'with ${lockMessages(sql`id = ${id}`)}\nupdate ${table("messages")} ${change}',
+    replace:
+      'with ${lockMessages(sql`id = ${id} and state = (select m.state from ${table("messages")} m where m.id = ${id})`)}' +
+      '\nupdate ${table("messages")} ${change}',
     test: interleaving("claim of a message that is ready and each other operation act as one after the other"),
   },
   {
     name: "a claim locks nothing",
     file: CLAIM,
-    find: "        for update skip locked\n      ) ready",
-    replace: "      ) ready",
+    find: "        limit v_limit\n        for update skip locked\n",
+    replace: "        limit v_limit\n",
     test: interleaving("claim of a message that is ready and each other operation act as one after the other"),
   },
   {
     name: "a claim waits for locked messages",
     file: CLAIM,
-    find: "        for update skip locked\n      ) ready",
-    replace: "        for update\n      ) ready",
+    find: "        limit v_limit\n        for update skip locked\n",
+    replace: "        limit v_limit\n        for update\n",
     test: interleaving("a claim passes over a locked message, and a settling waits for it"),
   },
   {
     name: "lists are locked in the order of the caller",
     file: LEASES,
-    find: "[...items].sort((a, b) => a.id - b.id)",
-    replace: "[...items]",
+    find: "[...items].sort((a, b) => a.id - b.id);\n  const isPlain",
+    replace: "[...items];\n  const isPlain",
+    test: manyForms("failMany locks in one order, whatever the order of the list"),
+  },
+  {
+    name: "plain lists are locked in the order of the caller",
+    file: LEASES,
+    find: "[...items].sort((a, b) => a.id - b.id);\n    const ids",
+    replace: "[...items];\n    const ids",
     test: manyForms("archiveMany locks in one order, whatever the order of the list"),
   },
   {
@@ -171,15 +181,15 @@ export const FAULTS: readonly Fault[] = [
   {
     name: "a release leaves the token as it is",
     file: FUNCTIONS,
-    find: "due_at = v_now + i.delay_ms * interval '1 millisecond', token = m.token + 1,\n    holder = null",
-    replace: "due_at = v_now + i.delay_ms * interval '1 millisecond',\n    holder = null",
+    find: "due_at = v_now + i.delay_ms * interval '1 millisecond', token = m.token + 1,\n      holder = null",
+    replace: "due_at = v_now + i.delay_ms * interval '1 millisecond',\n      holder = null",
     test: interleaving("every change of a lease raises the token"),
   },
   {
     name: "a crash counts as a failed attempt",
     file: LEASES,
-    find: "token = token + 1, crashes = crashes + 1",
-    replace: "token = token + 1, attempts = attempts + 1",
+    find: "crashes = crashes + (is_started",
+    replace: "attempts = attempts + (is_started",
     test: onSqlite("counts", "attempts count reported failures, crashes expired leases, and a release neither"),
   },
   {
@@ -192,8 +202,8 @@ export const FAULTS: readonly Fault[] = [
   {
     name: "each priority has the whole limit",
     file: CLAIM,
-    find: "      limit p_limit\n    );",
-    replace: "    );",
+    find: "      limit v_limit\n    ) ready;",
+    replace: "    ) ready;",
     test: onPostgres(
       "consumer",
       "dequeue() fills its limit over several priorities and passes over those that are not due",
@@ -202,7 +212,7 @@ export const FAULTS: readonly Fault[] = [
   {
     name: "a claim trusts its hint",
     file: CLAIM,
-    find: "exit when v_hint is null or cardinality(v_ids) >= p_limit;",
+    find: "exit when v_hint is null or cardinality(v_ids) >= v_limit;",
     replace: "exit;",
     test: ["tests/plan_test.ts", undefined, "a claim with a hint that leads to too few messages begins anew"],
   },
@@ -216,8 +226,8 @@ export const FAULTS: readonly Fault[] = [
   {
     name: "a paused queue is delivered",
     file: CLAIM,
-    find: "v_queue is null or v_is_paused",
-    replace: "v_queue is null",
+    find: "  if v_is_paused then\n    return;",
+    replace: "  if v_is_paused and false then\n    return;",
     test: onPostgres("consumer", "dequeue() of a paused queue takes nothing; what is leased goes on"),
   },
   {
@@ -237,15 +247,17 @@ export const FAULTS: readonly Fault[] = [
   {
     name: "extend shortens a lease",
     file: FUNCTIONS,
-    find: "greatest(m.lease_until, ${NOW}",
-    replace: "greatest(${NOW}",
+    find: "greatest(m.lease_until, ${NOW} + i.lease_ms * interval '1 millisecond')\n" +
+      "  from json_to_recordset(p_items) as i(id bigint, token bigint, lease_ms bigint)",
+    replace: "${NOW} + i.lease_ms * interval '1 millisecond'\n" +
+      "  from json_to_recordset(p_items) as i(id bigint, token bigint, lease_ms bigint)",
     test: onPostgres("settling", "extend() counts from now and never shortens a lease"),
   },
   {
     name: "retention is ignored",
     file: "src/sql/archive.ts",
-    find: "archived_at < ${retainedSince}",
-    replace: "true",
+    find: "if (isExpired === true) condition = sql`${condition} and ${isKeptNoLonger(queue)}`;",
+    replace: "",
     test: [
       "tests/retention_test.ts",
       undefined,
@@ -259,6 +271,8 @@ export const FAULTS: readonly Fault[] = [
     replace: "error",
     test: ["tests/model_test.ts", "the queue and its model", "Postgres does what the model does"],
   },
+  ...FLOW_FAULTS,
+  ...WORKER_FAULTS,
 ];
 
 function onPostgres(suite: string, name: string): Fault["test"] {

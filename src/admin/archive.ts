@@ -6,16 +6,16 @@ import {
   type ArchiveFilter,
   countArchived,
   findArchived,
-  type KeyPlace,
   listArchived,
   purgeArchived,
-  purgeKeys,
   replayArchived,
 } from "../sql/archive.ts";
+import { decodePurgedKeys, type KeyPlace, purgeKeys } from "../sql/maintenance.ts";
 import { listQueues } from "../sql/queues.ts";
 import { decodeArchived, decodeQueue } from "../sql/record.ts";
 import { type Page, PAGE_OPTIONS, pageLimit, type PageOptions, parseCursor, toPage } from "./page.ts";
 import { nameOf, type QueueName } from "./queues.ts";
+import { ANY } from "../wake.ts";
 
 /** Which dead letters are meant. */
 export interface DeadQuery {
@@ -136,11 +136,10 @@ export class ArchiveAdmin {
   }
 
   async #purgeKeys(queue: string | undefined, limits: QueryLimits): Promise<void> {
-    let after: KeyPlace | undefined;
+    let after: KeyPlace | null = null;
     do {
-      const [row] = await this.#database.query(purgeKeys(queue, BATCH, after), limits);
-      after = row === undefined ? undefined : { queueId: Number(row[0]), key: String(row[1]) };
-    } while (after !== undefined);
+      after = decodePurgedKeys(await this.#database.query(purgeKeys(queue, BATCH, after), limits)).last;
+    } while (after !== null);
   }
 
   /**
@@ -149,7 +148,7 @@ export class ArchiveAdmin {
    */
   async replay(id: number, limits: CallLimits = {}): Promise<boolean> {
     checkOptions("archive.replay", limits, LIMITS);
-    return (await this.#database.query(replayArchived({ ids: [idOf(id)] }, 1), limits)).length > 0;
+    return (await this.#database.query(replayArchived({ ids: [idOf(id)] }, 1), { ...limits, hints: [ANY] })).length > 0;
   }
 }
 
@@ -213,7 +212,8 @@ export class DeadAdmin {
   }
 
   async #replay(filter: Parameters<typeof replayArchived>[0], limit: number, limits: QueryLimits): Promise<number[]> {
-    const rows = await this.#database.query(replayArchived({ ...filter, outcome: "failed" }, limit), limits);
+    const replay = replayArchived({ ...filter, outcome: "failed" }, limit);
+    const rows = await this.#database.query(replay, { ...limits, hints: [ANY] });
     return rows.map(([id]) => Number(id)).sort((a, b) => a - b);
   }
 }

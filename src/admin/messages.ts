@@ -24,6 +24,7 @@ import { decodeLive } from "../sql/record.ts";
 import type { TransactionLike } from "../transaction.ts";
 import { type Page, PAGE_OPTIONS, pageLimit, type PageOptions, parseCursor, toPage } from "./page.ts";
 import { nameOf, type QueueName } from "./queues.ts";
+import { ANY, CONTROL, ENDED } from "../wake.ts";
 
 /** Which live messages are meant. */
 export interface MessageQuery {
@@ -105,7 +106,7 @@ export class MessageAdmin {
   /** Deletes a message without a trace. False: there is no live message of that id. */
   async delete(id: number, options: Omit<ByIdOptions, "by" | "reason"> = {}): Promise<boolean> {
     checkOptions("messages.delete", options, [...LIMITS, "tx"]);
-    return (await this.#database.query(deleteMessages([idOf(id)]), options)).length > 0;
+    return (await this.#database.query(deleteMessages([idOf(id)]), { ...options, hints: [CONTROL, ENDED] })).length > 0;
   }
 
   /** Makes a message ready, whoever has it. Null: there is no live message of that id. */
@@ -126,7 +127,9 @@ export class MessageAdmin {
     if (delayMs !== undefined) checkDuration("delayMs", delayMs);
     if (priority !== undefined) checkInteger("priority", priority, 0, 9);
     const dueAt = at === undefined ? undefined : instantOf("at", at);
-    const [row] = await this.#database.query(updateMessage(idOf(id), { dueAt, delayMs, priority }), limits);
+    const change = updateMessage(idOf(id), { dueAt, delayMs, priority });
+    // Whoever had it shall know, and whoever waits for the queue may take it.
+    const [row] = await this.#database.query(change, { ...limits, hints: [CONTROL, ANY] });
     return row === undefined ? null : toMessage<T>(decodeLive(row));
   }
 
@@ -140,7 +143,8 @@ export class MessageAdmin {
     const { reason = why, by = "operator", ...limits } = options;
     checkName("reason", reason, 1_000);
     checkName("by", by, 200);
-    return (await this.#database.query(endMessages([idOf(id)], { outcome, reason, by }), limits)).length > 0;
+    const end = endMessages([idOf(id)], { outcome, reason, by });
+    return (await this.#database.query(end, { ...limits, hints: [CONTROL, ENDED] })).length > 0;
   }
 }
 

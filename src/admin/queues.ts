@@ -6,6 +6,7 @@ import { type Queue, resolveQueue } from "../queue.ts";
 import { type Backoff, resolveBackoff } from "../retry.ts";
 import { createQueue, deleteQueue, listQueues, purgeQueue, type QueueSettings, updateQueue } from "../sql/queues.ts";
 import { decodeQueue, type QueueRecord } from "../sql/record.ts";
+import { CONTROL, hintOf } from "../wake.ts";
 
 /** Settings of a queue. */
 export interface QueueOptions {
@@ -17,8 +18,19 @@ export interface QueueOptions {
   readonly maxCrashes?: number;
   /** The pause after a failed attempt. @default exponential from 1 s to 60 s with a quarter left to chance */
   readonly backoff?: Backoff;
-  /** For how long ended messages are kept, in milliseconds. Null: for ever. @default 30 days */
+  /** For how long ended messages are kept, dead letters apart, in milliseconds. Null: for ever. @default 30 days */
   readonly retentionMs?: number | null;
+  /**
+   * For how long dead letters are kept, in milliseconds. Null: for ever.
+   *
+   * @default `retentionMs`; an update of that changes this too, as long as both are the same
+   */
+  readonly deadRetentionMs?: number | null;
+  /**
+   * How many messages may be leased at once by all workers and consumers together. It is counted from the leases, so that
+   * whoever crashes keeps its places no longer than its leases last. Null: any number. @default null
+   */
+  readonly concurrency?: number | null;
   /** Whether deliveries are stopped. @default false */
   readonly paused?: boolean;
 }
@@ -49,12 +61,25 @@ export interface QueueInfo {
   readonly backoff: Required<Backoff>;
   /** For how long ended messages are kept, in milliseconds; null: for ever. */
   readonly retentionMs: number | null;
+  /** For how long dead letters are kept, in milliseconds; null: for ever. */
+  readonly deadRetentionMs: number | null;
+  /** How many messages may be leased at once by all workers and consumers together; null: any number. */
+  readonly concurrency: number | null;
 }
 
 /** What a queue is called. */
 export type QueueName = Queue<never> | Queue<unknown> | string;
 
-const SETTINGS: readonly string[] = ["backoff", "leaseMs", "maxAttempts", "maxCrashes", "paused", "retentionMs"];
+const SETTINGS: readonly string[] = [
+  "backoff",
+  "concurrency",
+  "deadRetentionMs",
+  "leaseMs",
+  "maxAttempts",
+  "maxCrashes",
+  "paused",
+  "retentionMs",
+];
 const MONTH_MS = 2_592_000_000;
 const MAX_CRASHES = 10;
 
@@ -78,11 +103,22 @@ export class QueueAdmin {
       maxCrashes = MAX_CRASHES,
       backoff = {},
       retentionMs = MONTH_MS,
+      deadRetentionMs = retentionMs,
+      concurrency = null,
       paused = false,
       ...limits
     } = options;
     checkBoolean("ifMissing", ifMissing);
-    const settings = encodeSettings({ leaseMs, maxAttempts, maxCrashes, backoff, retentionMs, paused });
+    const settings = encodeSettings({
+      leaseMs,
+      maxAttempts,
+      maxCrashes,
+      backoff,
+      retentionMs,
+      deadRetentionMs,
+      concurrency,
+      paused,
+    });
     return await this.#database.call(limits, async (call) => {
       const [row] = await this.#database.query(createQueue(name, settings), call);
       this.#database.forgetQueue(name);
@@ -109,7 +145,7 @@ export class QueueAdmin {
     return (await this.#database.query(listQueues(), limits)).map((row) => toInfo(decodeQueue(row)));
   }
 
-  /** Changes settings. Those of messages that are on the queue already stay. @throws {NotFoundError} */
+  /** Changes settings. Limits of attempts hold for messages that are on the queue from their next delivery on. @throws {NotFoundError} */
   async update(queue: QueueName, options: QueueOptions, limits: CallLimits = {}): Promise<QueueInfo> {
     checkOptions("updateQueue", options, SETTINGS);
     checkOptions("updateQueue", limits, LIMITS);
@@ -140,7 +176,8 @@ export class QueueAdmin {
     const { force = false, ...limits } = options;
     checkBoolean("force", force);
     await this.#database.call(limits, async (call) => {
-      const rows = await this.#database.query(deleteQueue(name, force), { ...call, isLong: true });
+      const limits = { ...call, isLong: true, hints: force ? [CONTROL] : [] };
+      const rows = await this.#database.query(deleteQueue(name, force), limits);
       this.#database.forgetQueue(name);
       if (rows.some(([id]) => Number(id) > 0)) return;
       await this.#database.queueNamed(name, call);
@@ -162,7 +199,8 @@ export class QueueAdmin {
       const { listLimit } = this.#database.target.dialect;
       let count = 0;
       for (;;) {
-        const [row] = await this.#database.query(purgeQueue(name, force), call).catch((error) => {
+        const hints = force ? [CONTROL] : [];
+        const [row] = await this.#database.query(purgeQueue(name, force), { ...call, hints }).catch((error) => {
           throw count === 0 ? error : partlyApplied(error);
         });
         const purged = Number(row?.[0] ?? 0);
@@ -173,7 +211,8 @@ export class QueueAdmin {
   }
 
   async #update(name: string, settings: QueueSettings, limits: CallLimits): Promise<QueueInfo> {
-    const [row] = await this.#database.query(updateQueue(name, settings), limits);
+    const hints = settings.isPaused === true ? [] : [hintOf(name)];
+    const [row] = await this.#database.query(updateQueue(name, settings), { ...limits, hints });
     this.#database.forgetQueue(name);
     if (row === undefined) throw unknownQueue(name);
     return toInfo(decodeQueue(row));
@@ -186,12 +225,14 @@ export function nameOf(queue: QueueName): string {
 }
 
 function encodeSettings(
-  { leaseMs, maxAttempts, maxCrashes, backoff, retentionMs, paused }: QueueOptions,
+  { leaseMs, maxAttempts, maxCrashes, backoff, retentionMs, deadRetentionMs, concurrency, paused }: QueueOptions,
 ): QueueSettings {
   if (leaseMs !== undefined && leaseMs !== null) checkDuration("leaseMs", leaseMs, 1);
   if (maxAttempts !== undefined) checkInteger("maxAttempts", maxAttempts, 1, 10_000);
   if (maxCrashes !== undefined) checkInteger("maxCrashes", maxCrashes, 1, 10_000);
   if (retentionMs !== undefined && retentionMs !== null) checkDuration("retentionMs", retentionMs);
+  if (deadRetentionMs !== undefined && deadRetentionMs !== null) checkDuration("deadRetentionMs", deadRetentionMs);
+  if (concurrency !== undefined && concurrency !== null) checkInteger("concurrency", concurrency, 1, 100_000);
   if (backoff !== undefined) checkOptions("backoff", backoff, ["baseMs", "jitter", "kind", "maxMs"]);
   if (paused !== undefined) checkBoolean("paused", paused);
   return {
@@ -200,6 +241,8 @@ function encodeSettings(
     maxCrashes,
     backoff: backoff === undefined ? undefined : JSON.stringify(resolveBackoff(backoff)),
     retentionMs,
+    deadRetentionMs,
+    concurrency,
     isPaused: paused,
   };
 }

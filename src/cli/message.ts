@@ -19,14 +19,16 @@ export const messageCommands: readonly Command[] = [
       { name: "priority", type: "integer", about: "From 0 to 9; larger ones go first" },
       { name: "key", type: "text", about: "Any number of sends under one key make one message" },
       { name: "headers", type: "json", about: "An object of texts" },
+      { name: "ttl", type: "seconds", about: "Dropped unless it is begun within so many seconds" },
     ],
-    async run(store, { args: { queue = "", payload = "" }, flags: { delay, at, priority, key, headers } }) {
+    async run(store, { args: { queue = "", payload = "" }, flags: { delay, at, priority, key, headers, ttl } }) {
       const options = given({
         delayMs: delay as number,
         at: at as Date,
         priority: priority as number,
         key: key as string,
         headers: headers as Record<string, string>,
+        ttlMs: ttl as number,
       });
       const message = await store.producer(queue).enqueue(parseJson("payload", payload), options);
       return { data: rowOf(message), note: `Sent message ${message.id}` };

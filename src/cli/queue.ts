@@ -1,22 +1,47 @@
 /** `pgqrs queue …`. */
-import type { QueueInfo } from "../../mod.ts";
-import { type Command, given, type Row } from "./command.ts";
+import type { QueueInfo, QueueOptions } from "../../mod.ts";
+import { type Command, type Flag, given, type Row, UsageError } from "./command.ts";
 
-const FORCE = { name: "force", type: "boolean", about: "Also what is in use" } as const;
+const FORCE: Flag = { name: "force", type: "boolean", about: "Also what is in use" };
+const LEASE: Flag = { name: "lease", type: "seconds", about: "For how long messages are leased, in seconds" };
+const ATTEMPTS: Flag = { name: "max-attempts", type: "integer", about: "After how many failures a message is dead" };
+const CONCURRENCY: Flag = { name: "concurrency", type: "integer", about: "How many messages may be leased at once" };
+const RETENTION: readonly Flag[] = [
+  { name: "retention", type: "seconds", about: "For how long ended messages are kept, in seconds" },
+  { name: "no-retention", type: "boolean", about: "Ended messages are kept for ever" },
+  { name: "dead-retention", type: "seconds", about: "The same of dead letters; else it follows --retention" },
+  { name: "no-dead-retention", type: "boolean", about: "Dead letters are kept for ever" },
+];
 
 export const queueCommands: readonly Command[] = [
   {
     usage: "queue create <name>",
     about: "Create a queue",
     flags: [
-      { name: "lease", type: "seconds", about: "For how long messages are leased, in seconds" },
-      { name: "max-attempts", type: "integer", about: "After how many failures a message is dead" },
+      LEASE,
+      ATTEMPTS,
+      CONCURRENCY,
+      ...RETENTION,
       { name: "paused", type: "boolean", about: "Without deliveries for now" },
     ],
     async run(store, { args: { name = "" }, flags }) {
-      const options = { leaseMs: flags.lease as number, maxAttempts: flags["max-attempts"] as number };
-      const info = await store.admin.createQueue(name, { ...given(options), paused: flags.paused === true });
+      const info = await store.admin.createQueue(name, { ...settingsOf(flags), paused: flags.paused === true });
       return { data: rowOf(info), note: `Created queue ${info.name}` };
+    },
+  },
+  {
+    usage: "queue update <name>",
+    about: "Change settings of a queue",
+    flags: [
+      LEASE,
+      ATTEMPTS,
+      CONCURRENCY,
+      ...RETENTION,
+      { name: "no-concurrency", type: "boolean", about: "As many messages leased at once as there are" },
+    ],
+    async run(store, { args: { name = "" }, flags }) {
+      const info = await store.admin.queues.update(name, settingsOf(flags));
+      return { data: rowOf(info), note: `Changed queue ${info.name}` };
     },
   },
   {
@@ -67,6 +92,25 @@ export const queueCommands: readonly Command[] = [
   },
 ];
 
-function rowOf({ name, pausedAt, leaseMs, maxAttempts, maxCrashes, retentionMs, createdAt }: QueueInfo): Row {
-  return { name, pausedAt, leaseMs, maxAttempts, maxCrashes, retentionMs, createdAt };
+function settingsOf(flags: Readonly<Record<string, unknown>>): QueueOptions {
+  return given({
+    leaseMs: flags.lease as number,
+    maxAttempts: flags["max-attempts"] as number,
+    concurrency: orNone(flags, "concurrency"),
+    retentionMs: orNone(flags, "retention"),
+    deadRetentionMs: orNone(flags, "dead-retention"),
+  });
+}
+
+/** A number, or null with the flag that says that there is none. @throws {UsageError} */
+function orNone(flags: Readonly<Record<string, unknown>>, name: string): number | null | undefined {
+  if (flags[`no-${name}`] !== true) return flags[name] as number | undefined;
+  if (flags[name] !== undefined) throw new UsageError(`--${name} and --no-${name} exclude each other`);
+  return null;
+}
+
+function rowOf(info: QueueInfo): Row {
+  const { name, pausedAt, leaseMs, maxAttempts, maxCrashes, concurrency, retentionMs, deadRetentionMs, createdAt } =
+    info;
+  return { name, pausedAt, leaseMs, maxAttempts, maxCrashes, concurrency, retentionMs, deadRetentionMs, createdAt };
 }

@@ -1,4 +1,4 @@
-/** `pgqrs install`, `uninstall`, `verify`, `migrate`. */
+/** `pgqrs install`, `uninstall`, `verify`, `migrate`, `maintain`. */
 import { type Command, UsageError } from "./command.ts";
 
 const UNLOGGED = {
@@ -48,6 +48,14 @@ export const schemaCommands: readonly Command[] = [
       }
       const text = steps.map(({ version, name, statements }) => `-- ${version} ${name}\n${statements.join("\n")}\n`);
       return { ...(note && { note }), text: text.join("\n") };
+    },
+  },
+  {
+    usage: "maintain",
+    about: "Delete what is kept no longer, as workers do",
+    async run(store) {
+      const done = await store.admin.maintain();
+      return { data: { ...done }, note: done.isDone ? "Done" : "There is more: run it again" };
     },
   },
 ];

@@ -10,6 +10,11 @@ export class Gate {
   #isTaken = false;
   #isClosed = false;
 
+  /** Whether somebody is in. */
+  get isTaken(): boolean {
+    return this.#isTaken;
+  }
+
   /** Resolves when it is the caller's turn. Rejects with *not applied* when that is not in time. */
   async enter(statement: string, limits: CallOptions): Promise<void> {
     if (this.#isClosed) throw failure(statement, "closed");

@@ -56,6 +56,8 @@ export interface LibsqlClient {
 
 const SHORTEST_PAUSE_MS = 5;
 const LONGEST_PAUSE_MS = 200;
+/** A look is a request over the network, which the provider may count. */
+const POLLING = { shortestMs: 1_000, longestMs: 5_000 };
 
 /** Opens a driver for a `libsql:`, `turso:`, `http:` or `https:` DSN. */
 export async function openLibsql(dsn: string, options: DriverOptions): Promise<Driver> {
@@ -92,6 +94,7 @@ export function adoptLibsql(client: LibsqlClient, options: DriverOptions): Drive
 
 class LibsqlDriver implements Driver {
   readonly dialect = dialect;
+  readonly polling = POLLING;
   readonly #client: LibsqlClient;
   readonly #isOwned: boolean;
   readonly #timeoutMs: number;

@@ -11,6 +11,7 @@ import type {
   Connection,
   Driver,
   DriverOptions,
+  HintListener,
   Row,
   TransactionConnection,
   TransactionLimits,
@@ -18,8 +19,18 @@ import type {
 import type { Rendered, RenderedPart } from "../sql/sql.ts";
 import { unanswered, unsent } from "./failure.ts";
 import { assertCommitted, toDatabaseError } from "./postgres_failure.ts";
+import { type Listened, Listening } from "./postgres_listen.ts";
 import { joinPostgres, type PostgresClient, type PostgresSession, sendRaw } from "./postgres_session.ts";
 import { CALLERS, COMMIT_MS, endWithin, rolledBack, runParts, TransactionClock } from "./transaction.ts";
+
+/** How often to find out whether the client still listens. */
+const CHECK_MS = 60_000;
+const UNLISTEN_MS = 1_000;
+
+/** What tells the client that nobody listens any more. */
+interface Handle {
+  unlisten(): Promise<unknown>;
+}
 
 /** Makes a driver of the caller's client. */
 export function adoptPostgres(client: PostgresClient, options: DriverOptions): Driver {
@@ -30,6 +41,9 @@ class PostgresClientDriver implements Driver {
   readonly dialect = dialect;
   readonly #client: PostgresClient;
   readonly #options: DriverOptions;
+  readonly #listenings = new Map<string, Listening>();
+  /** What this driver has begun to listen with: the client's own, which is stopped when the driver is closed. */
+  readonly #handles = new Set<Handle>();
 
   constructor(client: PostgresClient, options: DriverOptions) {
     this.#client = client;
@@ -67,8 +81,65 @@ class PostgresClientDriver implements Driver {
     return joinPostgres(tx);
   }
 
-  close(): Promise<void> {
-    return Promise.resolve();
+  listen(channel: string, listener: HintListener): () => void {
+    // Behind a pooler LISTEN would stay in a session that is somebody else's next.
+    if (this.#client.listen === undefined || this.#options.pooler === true) return () => {};
+    let listening = this.#listenings.get(channel);
+    if (listening === undefined) {
+      listening = new Listening(channel, {
+        listen: (_, hear, again) => this.#listen(channel, hear, again),
+        notify: (_, text) => this.#notify(channel, text),
+        keepAliveMs: CHECK_MS,
+      });
+      this.#listenings.set(channel, listening);
+    }
+    return listening.add(listener);
+  }
+
+  async close(): Promise<void> {
+    for (const listening of this.#listenings.values()) listening.close();
+    for (const handle of this.#handles) await this.#unlisten(handle);
+  }
+
+  /** Listens in the way of the client, which connects again by itself and does not say when it gave that up. */
+  async #listen(channel: string, hear: (text: string) => void, again: () => void): Promise<Listened> {
+    let signCount = 0;
+    let isFirst = true;
+    let lose = (): void => {};
+    const lost = new Promise<void>((resolve) => lose = resolve);
+    const onNotify = (text: string): void => {
+      signCount++;
+      hear(text);
+    };
+    const onListen = (): void => {
+      if (!isFirst) again();
+      isFirst = false;
+    };
+    const begun = (this.#client as Required<PostgresClient>).listen(channel, onNotify, onListen);
+    const handle = await endWithin(begun, { deadline: performance.now() + this.#options.timeoutMs });
+    this.#handles.add(handle);
+    return {
+      lost,
+      signCount: () => signCount,
+      ping: async (check) => {
+        if (await check()) return;
+        await this.#unlisten(handle);
+        lose();
+      },
+      unlisten: () => this.#unlisten(handle),
+    };
+  }
+
+  async #unlisten(handle: Handle): Promise<void> {
+    this.#handles.delete(handle);
+    const limits = { deadline: performance.now() + UNLISTEN_MS };
+    await endWithin(Promise.resolve(handle.unlisten()), limits).catch(() => {});
+  }
+
+  async #notify(channel: string, text: string): Promise<void> {
+    const part = { text: "select pg_catalog.pg_notify($1::text, $2::text)", values: [channel, text] };
+    const limits = { deadline: performance.now() + this.#options.timeoutMs };
+    await sendRaw(this.#client, "notify", part, limits, false);
   }
 
   async #reserve(limits: CallOptions): Promise<ReservedSession> {

@@ -1,5 +1,6 @@
 /** What an error of the client or the server means: whether anything was applied, and what may be told about it. */
 import { DatabaseError, type DatabaseReason, type Outcome } from "../errors.ts";
+import type { CallOptions } from "../sql/driver.ts";
 
 /** Classes of SQLSTATE whose server messages hold names and no values, so that they may be shown. */
 const VALUE_FREE = [
@@ -25,8 +26,10 @@ const VALUE_FREE = [
 /** Something cannot be removed because of others; only the detail names them. */
 const DEPENDED_UPON = "2BP01";
 
+const LOCK_NOT_AVAILABLE = "55P03";
+
 /** States after which the same statement may simply be sent again: it was rolled back for the sake of others. */
-const RETRYABLE: readonly string[] = ["40001", "40P01", "55P03"];
+const RETRYABLE: readonly string[] = ["40001", "40P01", LOCK_NOT_AVAILABLE];
 
 /** States with which a server that is starting, stopping or full turns a connection away. */
 const TRY_LATER: readonly string[] = ["53300", "57P01", "57P02", "57P03", "57P05"];
@@ -57,8 +60,9 @@ export function toDatabaseError(error: unknown, statement: string): DatabaseErro
 }
 
 /** Whether the statement was rolled back for the sake of others and may be sent again at once. */
-export function isRetryable(error: unknown): boolean {
-  return error instanceof DatabaseError && error.sqlState !== undefined && RETRYABLE.includes(error.sqlState);
+export function isRetryable(error: unknown, { isImpatient = false }: CallOptions): boolean {
+  if (!(error instanceof DatabaseError) || error.sqlState === undefined) return false;
+  return RETRYABLE.includes(error.sqlState) && !(isImpatient && error.sqlState === LOCK_NOT_AVAILABLE);
 }
 
 /**

@@ -54,14 +54,19 @@ export class Lane {
   #opening: Promise<Session> | undefined;
   #watch: ReturnType<typeof setInterval> | undefined;
   readonly #closing = new AbortController();
+  /** Called for each notification that arrives. */
+  readonly onNotify: ((channel: string, text: string) => void) | undefined;
+  /** How often the server has sent something: whether it is still there. */
+  signCount = 0;
   /** How many calls have their place here, sent or not. */
   load = 0;
   /** Set while a transaction or a long statement has this connection for itself. */
   isReserved = false;
 
-  constructor(address: PostgresAddress, options: DriverOptions) {
+  constructor(address: PostgresAddress, options: DriverOptions, onNotify?: (channel: string, text: string) => void) {
     this.#address = address;
     this.#options = options;
+    this.onNotify = onNotify;
   }
 
   /** Opens the connection if need be. Rejects with *not applied*: nothing of the caller has been sent. */
@@ -227,6 +232,10 @@ export class Lane {
       connection: { application_name: applicationName },
       onnotice: ({ severity, message }: { severity?: string; message?: string }) =>
         this.#options.onNotice(`${severity ?? "NOTICE"}: ${message ?? ""}`),
+      onnotify: (channel: string, text: string) => {
+        this.signCount++;
+        this.onNotify?.(channel, text);
+      },
       socket: () => {
         const given = fresh;
         fresh = undefined;
@@ -246,6 +255,7 @@ export class Lane {
       const call: Call = { statement, deadline, isAbandoned: false, reject };
       const abort = (): void => this.#abandon(call);
       const done = (): void => {
+        this.signCount++;
         this.#calls.delete(call);
         options.signal?.removeEventListener("abort", abort);
       };

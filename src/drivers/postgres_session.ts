@@ -16,6 +16,12 @@ export interface PostgresSession {
 export interface PostgresClient extends PostgresSession {
   /** Takes a connection out of the pool. */
   reserve(): Promise<PostgresSession & { release(): void }>;
+  /** Listens on a channel with a connection of its own. A client without it hears nothing of other processes. */
+  listen?(
+    channel: string,
+    onNotify: (text: string) => void,
+    onListen?: () => void,
+  ): Promise<{ unlisten(): Promise<unknown> }>;
 }
 
 /** What we use of a query of a `postgres` client. */

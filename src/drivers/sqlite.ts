@@ -12,6 +12,7 @@ import type {
   Connection,
   Driver,
   DriverOptions,
+  HintListener,
   Row,
   TransactionConnection,
   TransactionLimits,
@@ -54,6 +55,8 @@ const SHORTEST_PAUSE_MS = 1;
 const LONGEST_PAUSE_MS = 25;
 /** How long statements may run in a row before the event loop gets its turn. */
 const STRETCH_MS = 8;
+/** How often to look whether another connection has committed, while anybody wants to know. */
+const LOOK_MS = 10;
 
 /** Opens a database file, creating it for this user alone, or a database in memory. */
 export async function openSqlite(dsn: string, options: DriverOptions): Promise<Driver> {
@@ -77,6 +80,7 @@ export async function adoptSqlite(client: SqliteClient, options: DriverOptions):
 
 class SqliteDriver implements Driver {
   readonly dialect = dialect;
+  readonly isSynchronous = true;
   readonly #client: SqliteClient;
   readonly #isOwned: boolean;
   readonly #timeoutMs: number;
@@ -84,6 +88,7 @@ class SqliteDriver implements Driver {
   readonly #gate = new Gate();
   readonly #statements = new Map<string, SqliteStatement>();
   readonly #log: WriteAheadLog | undefined;
+  readonly #looks = new Set<ReturnType<typeof setInterval>>();
   #closing: Promise<void> | undefined;
   #stretchEndsAt = 0;
 
@@ -152,11 +157,56 @@ class SqliteDriver implements Driver {
     return joinExecute(tx, toDatabaseError);
   }
 
+  /**
+   * SQLite tells nobody of a commit, but counts those of other connections, and to ask for the number costs microseconds.
+   * What was committed is not known, so that everybody looks.
+   */
+  listen(_channel: string, { onHint, onChange }: HintListener): () => void {
+    if (!this.#isShared()) return () => {};
+    let version: unknown;
+    const look = (): void => {
+      if (this.#gate.isTaken) return;
+      const before = version;
+      version = this.#dataVersion() ?? before;
+      if (version === before) return;
+      if (before === undefined) onChange(true);
+      else onHint("any");
+    };
+    const timer = setInterval(look, LOOK_MS);
+    this.#looks.add(timer);
+    look();
+    return () => {
+      this.#looks.delete(timer);
+      clearInterval(timer);
+    };
+  }
+
+  /** Whether others can have the database open. */
+  #isShared(): boolean {
+    try {
+      const statement = this.#client.prepare("pragma database_list");
+      statement.setReturnArrays(true);
+      return (statement.all() as Row[]).some(([, name, file]) => name === "main" && file !== "" && file !== null);
+    } catch {
+      return false;
+    }
+  }
+
+  /** Changes whenever another connection has committed. Undefined: the database cannot be asked now. */
+  #dataVersion(): unknown {
+    try {
+      return this.#all({ text: "pragma data_version", values: [] })[0]?.[0];
+    } catch {
+      return undefined;
+    }
+  }
+
   close(): Promise<void> {
     return this.#closing ??= this.#close();
   }
 
   async #close(): Promise<void> {
+    for (const timer of this.#looks) clearInterval(timer);
     // Whoever was let in before may finish; nobody is let in after.
     await this.#gate.close();
     await this.#log?.close();

@@ -1,10 +1,15 @@
 /** The statements on messages that have ended. */
+import { decodeJson, type StoredError } from "../json.ts";
+import type { Row } from "./driver.ts";
+import { hintOfQueue } from "./messages.ts";
 import { idOfQueue } from "./queues.ts";
 import { archivedColumns } from "./record.ts";
 import {
   type Deferred,
+  duration,
   type Fragment,
   instant,
+  json,
   now,
   oneOf,
   perDialect,
@@ -40,6 +45,44 @@ export interface ArchivePlace {
 /** Finds an ended message. */
 export function findArchived(id: number): Statement {
   return statement("findArchived", sql`select ${archivedColumns} from ${table("archive")} where id = ${id}`);
+}
+
+/** What has become of a message that lives no more. */
+export interface Ending {
+  readonly id: number;
+  /** Null: there is no trace of it. */
+  readonly outcome: "cancelled" | "failed" | "succeeded" | null;
+  readonly reason: string | null;
+  readonly result: unknown;
+  readonly error: StoredError | null;
+}
+
+/** Finds those messages of a list that live no more, and what has become of them. Rows for {@linkcode decodeEndings}. */
+export function listEndings(ids: readonly number[]): Statement {
+  const list = json(JSON.stringify(ids));
+  return statement(
+    "listEndings",
+    perDialect({
+      postgres: () =>
+        sql`select id, outcome, reason, cast(result as text), cast(error as text) from ${table("endings")}(${list})`,
+      // Live ones are looked for in the same statement: a message is in one of the tables, and between two it could move.
+      sqlite: () =>
+        sql`select i.value, a.outcome, a.reason, a.result, a.error
+from json_each(${list}) i left join ${table("archive")} a on a.id = i.value
+where not exists (select 1 from ${table("messages")} m where m.id = i.value)`,
+    }),
+  );
+}
+
+/** Reads the rows of {@linkcode listEndings}. */
+export function decodeEndings(rows: readonly Row[]): Ending[] {
+  return rows.map(([id, outcome, reason, result, error]) => ({
+    id: Number(id),
+    outcome: outcome as Ending["outcome"],
+    reason: reason === null ? null : String(reason),
+    result: result === null ? null : decodeJson(String(result)),
+    error: error === null ? null : decodeJson(String(error)) as StoredError,
+  }));
 }
 
 /** Lists ended messages, the last ended first. */
@@ -95,59 +138,9 @@ select count(*) from gone`,
   );
 }
 
-/** A place in the list of all keys. */
-export interface KeyPlace {
-  readonly queueId: number;
-  readonly key: string;
-}
-
-/**
- * Looks at the next `limit` keys after a place, of one queue or of all, and deletes those that hold no more. Row: the last
- * key that was looked at, as queue id and key; none at the end.
- */
-export function purgeKeys(queue: string | undefined, limit: number, after?: KeyPlace): Statement {
-  const ofQueue = queue === undefined ? raw("true") : sql`queue_id = ${idOfQueue(queue)}`;
-  const place = after === undefined ? ofQueue : sql`${ofQueue} and (queue_id, key) > (${after.queueId}, ${after.key})`;
-  const live = sql`exists (select 1 from ${table("messages")} m where m.id = k.message_id)`;
-  const isOver = sql`case k.hold
-    when 'started' then not ${live}
-    when 'finished' then not ${live}
-    when 'time' then k.expires_at <= ${now}
-    else k.expires_at <= ${now} and not ${live}
-  end`;
-  const last = raw("order by queue_id desc, key desc limit 1");
-  return statement(
-    "purgeKeys",
-    perDialect({
-      // Who takes a key over gives it another message id, and that message cannot be seen from here.
-      postgres: () =>
-        sql`with seen as materialized (
-  select queue_id, key, message_id from ${table("keys")} where ${place} order by queue_id, key limit ${limit}
-), target as materialized (
-  select k.queue_id, k.key from seen s
-  join ${table("keys")} k on k.queue_id = s.queue_id and k.key = s.key and k.message_id = s.message_id
-  where ${isOver}
-  for update of k skip locked
-), gone as (
-  delete from ${table("keys")} k using target t where k.queue_id = t.queue_id and k.key = t.key
-)
-select queue_id, key from seen ${last}`,
-      sqlite: () => {
-        const seen = sql`select queue_id, key from ${
-          table("keys")
-        } where ${place} order by queue_id, key limit ${limit}`;
-        return [
-          sql`select queue_id, key from (${seen}) ${last}`,
-          sql`delete from ${table("keys")} as k where (queue_id, key) in (${seen}) and ${isOver}`,
-        ];
-      },
-    }),
-  );
-}
-
 /**
  * Brings ended messages back as ready under their ids: by id, or up to `limit` that match a filter, those that ended first.
- * Attempts and crashes begin anew; the token goes on. Rows: the ids.
+ * Attempts and crashes begin anew; the token goes on, and nothing expires it any more. Rows: the ids.
  */
 export function replayArchived(
   filter: ArchiveFilter & { readonly ids?: readonly number[] | undefined },
@@ -156,10 +149,12 @@ export function replayArchived(
   const chosen = filter.ids === undefined ? matches(filter) : sql`${matches(filter)} and id ${oneOf(filter.ids)}`;
   const target = sql`select id from ${table("archive")} where ${chosen} order by archived_at, id limit ${limit}`;
   const columns = raw(
-    "id, queue_id, state, priority, due_at, enqueued_at, token, max_attempts, max_crashes, key, type, headers, payload, error",
+    "id, queue_id, state, priority, due_at, enqueued_at, token, max_attempts, max_crashes, key, type, headers, retry, payload, " +
+      "error",
   );
   const values =
-    sql`id, queue_id, 'ready', priority, ${now}, enqueued_at, token + 1, max_attempts, max_crashes, key, type, headers, payload, error`;
+    sql`id, queue_id, 'ready', priority, ${now}, enqueued_at, token + 1, max_attempts, max_crashes, key, type, headers, retry,
+  payload, error`;
   return statement(
     "replayArchived",
     perDialect({
@@ -169,7 +164,8 @@ export function replayArchived(
         sql`with target as materialized (${target} for update), gone as (
   delete from ${table("archive")} where id = any (array(select id from target)) returning *
 )
-insert into ${table("messages")} (${columns}) select ${values} from gone returning id`,
+insert into ${table("messages")} (${columns}) select ${values} from gone
+returning id, ${hintOfQueue}`,
       ],
       sqlite: () => [
         sql`insert into ${table("messages")} (${columns}) select ${values} from ${table("archive")}
@@ -192,16 +188,24 @@ function matches(filter: ArchiveFilter): Fragment {
   if (worker !== undefined) condition = sql`${condition} and archived_by = ${worker}`;
   if (before !== undefined) condition = sql`${condition} and archived_at < ${instant(before)}`;
   if (since !== undefined) condition = sql`${condition} and archived_at >= ${instant(since)}`;
-  if (isExpired === true) condition = sql`${condition} and archived_at < ${retainedSince}`;
+  if (isExpired === true) condition = sql`${condition} and ${isKeptNoLonger(queue)}`;
   return condition;
 }
 
-/** The instant before which the queue of an archived row keeps nothing; null when it keeps for ever. */
-const retainedSince = sql`(
-  select ${
-  perDialect({
-    postgres: () => sql`${now} - q.retention_ms * interval '1 millisecond'`,
-    sqlite: () => sql`${now} - q.retention_ms`,
-  })
-} from ${table("queues")} q where q.id = queue_id
+/**
+ * Whether an archived row has been kept for longer than its queue says. Of one queue, what both kinds of retention keep is
+ * not even read: its first instant does not depend on the row, and bounds the range of the index.
+ */
+function isKeptNoLonger(queue: string | undefined): Fragment {
+  const since = (column: string): Fragment => sql`${now} - ${duration(raw(`q.${column}`))}`;
+  const own = sql`archived_at < (
+  select case when outcome = 'failed' then ${since("dead_retention_ms")} else ${since("retention_ms")} end
+  from ${table("queues")} q where q.id = queue_id
 )`;
+  if (queue === undefined) return own;
+  const shorter = sql`case
+    when q.retention_ms < q.dead_retention_ms or q.dead_retention_ms is null then ${since("retention_ms")}
+    else ${since("dead_retention_ms")}
+  end`;
+  return sql`archived_at < (select ${shorter} from ${table("queues")} q where q.name = ${queue}) and ${own}`;
+}

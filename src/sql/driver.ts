@@ -13,6 +13,21 @@ export interface CallOptions {
   readonly deadline?: number | undefined;
   /** A statement that may take long or much memory: it never shares a pipelined connection. */
   readonly isLong?: boolean | undefined;
+  /** A statement that must not wait behind others, such as a heartbeat. */
+  readonly isControl?: boolean | undefined;
+  /** Whether a lock that is not to be had in time ends the call; else it is tried again until the deadline. */
+  readonly isImpatient?: boolean | undefined;
+}
+
+/** Who is told of hints. */
+export interface HintListener {
+  /** Called for each hint that arrives. */
+  onHint(text: string): void;
+  /**
+   * Called when hints begin to arrive, and when they do not any more; also by `listen` itself. It may be called with `true`
+   * again, after an interruption that could not be told before.
+   */
+  onChange(isHeard: boolean): void;
 }
 
 /** Something that executes statements: a driver, or a transaction. */
@@ -39,6 +54,10 @@ export interface TransactionLimits extends CallOptions {
 /** One database, through one client. */
 export interface Driver extends Connection {
   readonly dialect: Dialect;
+  /** Whether a statement runs on the event loop, so that nothing else happens meanwhile. */
+  readonly isSynchronous?: boolean;
+  /** Where every look for work is a request over the network: how often to look at most, and at least. */
+  readonly polling?: { readonly shortestMs: number; readonly longestMs: number };
   /** Runs `work` in a transaction that is committed when it resolves and rolled back when it rejects. */
   transaction<T>(work: (tx: TransactionConnection) => Promise<T>, limits: TransactionLimits): Promise<T>;
   /**
@@ -47,6 +66,11 @@ export interface Driver extends Connection {
    * @throws {TypeError} when `tx` is nothing that statements can be executed with.
    */
   join(tx: unknown): Connection;
+  /**
+   * Listens for hints of other processes on a channel until the function it returns is called. It connects by itself, again
+   * and again, and never throws. A driver without it has no hints.
+   */
+  listen?(channel: string, listener: HintListener): () => void;
   /** Closes what this driver has opened, and nothing else. Called when no call is under way and none will come. */
   close(): Promise<void>;
 }

@@ -1,7 +1,6 @@
 /** The statements that put messages on a queue. */
-import { DatabaseError } from "../errors.ts";
+import { callWithin } from "./locks.ts";
 import { idOfQueue } from "./queues.ts";
-import type { MessageState } from "./record.ts";
 import {
   type Fragment,
   instant,
@@ -17,6 +16,7 @@ import {
   statement,
   table,
   testNow,
+  text,
 } from "./sql.ts";
 
 /** What is said of all messages of a list, or of each. The names are those under which SQL reads them. */
@@ -24,133 +24,51 @@ export interface EnqueueItem {
   readonly delay_ms?: number | undefined;
   readonly at_ms?: number | undefined;
   readonly priority?: number | undefined;
-  readonly max_attempts?: number | undefined;
+  /** For how long after it is due a delivery may begin. */
+  readonly ttl_ms?: number | undefined;
   /** A JSON text. */
   readonly headers?: string | undefined;
+  /** What the message says of its own attempts: a JSON text of `{ maxAttempts, backoff }`. */
+  readonly retry?: string | undefined;
   readonly key?: string | undefined;
   readonly hash?: string | undefined;
   readonly conflict?: "existing" | "reject" | "replace" | undefined;
   readonly hold?: "default" | "finished" | "started" | "time" | undefined;
   readonly hold_ms?: number | undefined;
-}
-
-/** What became of one message of a list. */
-export interface Enqueued {
-  readonly id: number;
-  /** When the statement ran, by the database's clock. */
-  readonly at: number;
-  /** The limit of a new message, which may be the queue's. */
-  readonly maxAttempts?: number | undefined;
-  /** What is known of a message that was there before; absent for a new one. */
-  readonly found?: {
-    readonly state: MessageState;
-    readonly priority: number | null;
-    readonly attempts: number | null;
-    readonly maxAttempts: number | null;
-    readonly enqueuedAt: number | null;
-    readonly dueAt: number | null;
-  };
-}
-
-/** Why a list was refused as a whole: the key of item `index` belongs to message `id`. */
-export interface Refused {
-  readonly index: number;
-  readonly id: number;
-  readonly reason: "payload" | "taken";
+  /** Whether the list goes on without this item when its key refuses it: 1, in a list of calls that came together. */
+  readonly is_alone?: 1 | undefined;
 }
 
 /**
  * Inserts messages, all or none. `payloads` are JSON texts; `options` are one object for all, or one for each when keys or
- * other options differ. Rows: JSON texts for {@linkcode decodeEnqueued}; none when there is no such queue.
+ * other options differ; `hint` is what to tell other processes; `patienceMs` is how long to wait for a lock on Postgres.
+ * Rows: JSON texts for `decodeEnqueued`; none when there is no such queue.
  */
 export function enqueueMessages(
   queue: string,
   payloads: readonly string[],
   options: EnqueueItem | readonly EnqueueItem[],
+  hint?: string | null,
+  patienceMs?: number,
 ): Statement {
   return statement(
     "enqueueMessages",
     perDialect({
-      postgres: () => callParts(queue, payloads, options),
+      postgres: () => callParts(queue, payloads, options, hint ?? null, patienceMs),
       sqlite: () => isList(options) ? insertEach(queue, payloads, options) : insertAlike(queue, payloads, options),
     }),
   );
 }
 
-/** Reads the rows of {@linkcode enqueueMessages}. Undefined: there is no such queue. */
-export function decodeEnqueued(rows: readonly (readonly unknown[])[], count: number): Enqueued[] | Refused | undefined {
-  const out: Enqueued[] = [];
-  const fresh: Enqueued[] = [];
-  for (const row of rows) {
-    const answer = JSON.parse(String(row[0])) as EnqueueAnswer;
-    const at = Number(answer.at);
-    if (answer.refused !== undefined) {
-      return { index: Number(answer.n) - 1, id: Number(answer.id), reason: answer.refused };
-    }
-    const { n, ids, last } = answer;
-    const maxAttempts = answer.max_attempts ?? undefined;
-    if (ids !== undefined) {
-      for (const id of ids) fresh.push({ id, at, maxAttempts });
-    } else if (last !== undefined) {
-      for (let id = last - count + 1; id <= last; id++) fresh.push({ id, at, maxAttempts });
-    } else if (n === undefined || n === null) {
-      fresh.push({ id: Number(answer.id), at, maxAttempts });
-    } else if (n > 0) {
-      const own = answer.is_new === 1 ? { id: Number(answer.id), at, maxAttempts } : foundIn(answer, at);
-      // The second column is what the places of one part of a large list have to be moved by.
-      out[Number(row[1] ?? 0) + n - 1] = own;
-    }
-  }
-  if (rows.length === 0) return undefined;
-  // What came without a number are the items without a key, in their order.
-  for (let i = 0, next = 0; i < count; i++) out[i] ??= fresh[next++] as Enqueued;
-  return out;
-}
-
-/** Whether a list of several parts failed because there is no such queue. */
-export function lacksQueue(error: unknown): boolean {
-  return error instanceof DatabaseError && error.sqlState === "22012";
-}
-
-interface EnqueueAnswer {
-  readonly at?: number;
-  /** The place in the list, from one; 0 for a row whose item is told of by another; none for an item without a key. */
-  readonly n?: number | null;
-  readonly id?: number;
-  readonly ids?: readonly number[];
-  readonly last?: number;
-  readonly is_new?: number;
-  readonly refused?: "payload" | "taken";
-  readonly state?: MessageState;
-  readonly priority?: number | null;
-  readonly attempts?: number | null;
-  readonly max_attempts?: number | null;
-  readonly enqueued_at?: number | null;
-  readonly due_at?: number | null;
-}
-
-function foundIn(answer: EnqueueAnswer, at: number): Enqueued {
-  return {
-    id: Number(answer.id),
-    at,
-    found: {
-      state: answer.state ?? "deleted",
-      priority: answer.priority ?? null,
-      attempts: answer.attempts ?? null,
-      maxAttempts: answer.max_attempts ?? null,
-      enqueuedAt: answer.enqueued_at ?? null,
-      dueAt: answer.due_at ?? null,
-    },
-  };
-}
-
-/** The options as JSON text; headers are JSON already and embedded as they are. */
+/** The options as JSON text; what is JSON already is embedded as it is. */
 function encodeOptions(options: EnqueueItem | readonly EnqueueItem[]): string {
   if (isList(options)) return `[${options.map(encodeOptions).join(",")}]`;
-  const { headers, ...plain } = options;
-  const text = JSON.stringify(plain);
-  if (headers === undefined) return text;
-  return text === "{}" ? `{"headers":${headers}}` : `${text.slice(0, -1)},"headers":${headers}}`;
+  const { headers, retry, ...plain } = options;
+  let text = JSON.stringify(plain).slice(0, -1);
+  for (const [name, value] of Object.entries({ headers, retry })) {
+    if (value !== undefined) text += `${text === "{" ? "" : ","}"${name}":${value}`;
+  }
+  return `${text}}`;
 }
 
 /** Postgres: one call for a list of usual size, for a large one several whose texts neither side has to hold at once. */
@@ -158,14 +76,17 @@ function callParts(
   queue: string,
   payloads: readonly string[],
   options: EnqueueItem | readonly EnqueueItem[],
+  hint: string | null,
+  patienceMs: number | undefined,
 ): Fragment[] {
   const lengthOf = (text: string, i: number): number => text.length + (isList(options) ? headersLength(options[i]) : 0);
   const chunks = chunksOf(payloads, Number.POSITIVE_INFINITY, PART_LENGTH, lengthOf);
   const calls = chunks.map(({ start, list }) => {
     const own = isList(options) ? options.slice(start, start + list.length) : options;
-    const call = sql`${table("enqueue_many")}(
-  ${queue}, ${jsonLater(() => `[${list.join(",")}]`)}, ${jsonLater(() => encodeOptions(own))}, ${testNow}
-)`;
+    const call = callWithin(patienceMs, queue, (queue) =>
+      sql`${table("enqueue_many")}(
+  ${queue}, ${jsonLater(() => `[${list.join(",")}]`)}, ${jsonLater(() => encodeOptions(own))}, ${text(hint)}, ${testNow}
+)`);
     return chunks.length > 1 ? callPart(call, start) : sql`select cast(e as text) from ${call} e`;
   });
   const keys = isList(options) && chunks.length > 1 ? options.flatMap(({ key }) => key ?? []) : [];
@@ -194,7 +115,7 @@ function headersLength(item: EnqueueItem | undefined): number {
  * One of several calls for a list. A call that is refused has stored nothing and says so in a row; here it must undo the
  * calls before it, which a missing message id does: it violates the table's own constraint. A call that finds no queue has
  * no row; it must end the list, because a queue that is created now would get the rest of it: so it divides by zero, see
- * {@linkcode lacksQueue}. One that finds the queue keeps it from being deleted until the transaction ends. The second column
+ * `lacksQueue`. One that finds the queue keeps it from being deleted until the transaction ends. The second column
  * is what the places in the part have to be moved by.
  */
 function callPart(call: Fragment, start: number): Fragment {
@@ -212,15 +133,16 @@ select cast(e as text), ${start} from answer`;
 
 /** SQLite, one set of options for all: an insert per stretch of the list, and one row that tells the last id. */
 function insertAlike(queue: string, payloads: readonly string[], options: EnqueueItem): Fragment[] {
-  const { delay_ms = 0, at_ms, priority = 0, max_attempts, headers } = options;
+  const { delay_ms = 0, at_ms, priority = 0, ttl_ms, headers, retry } = options;
+  const due = sql`coalesce(${instant(at_ms)}, ${now} + ${delay_ms})`;
   const parts: Fragment[] = [];
   const lengthOf = (text: string): number => text.length + headersLength(options);
   for (const { list } of chunksOf(payloads, CHUNK, CHUNK_LENGTH, lengthOf)) {
     parts.push(sql`insert into ${table("messages")} (
-  queue_id, state, priority, due_at, enqueued_at, max_attempts, max_crashes, type, headers, payload
+  queue_id, state, priority, due_at, enqueued_at, max_attempts, max_crashes, expires_at, type, headers, retry, payload
 )
-select q.id, 'ready', ${priority}, coalesce(${instant(at_ms)}, ${now} + ${delay_ms}), ${now},
-  coalesce(${int(max_attempts)}, q.max_attempts), q.max_crashes, ${json(headers)} ->> 'type', ${json(headers)}, i.value
+select q.id, 'ready', ${priority}, ${due}, ${now}, coalesce(${json(retry)} ->> 'maxAttempts', q.max_attempts),
+  q.max_crashes, ${due} + ${int(ttl_ms)}, ${json(headers)} ->> 'type', ${json(headers)}, ${json(retry)}, i.value
 from json_each(${jsonLater(() => JSON.stringify(list))}) i join ${table("queues")} q on q.name = ${queue}
 order by i.key`);
   }
@@ -237,6 +159,10 @@ where id = last_insert_rowid() and exists (select 1 from ${table("queues")} q wh
  */
 function insertEach(queue: string, payloads: readonly string[], options: readonly EnqueueItem[]): Fragment[] {
   const items = payloads.map((payload, i) => ({ ...options[i], payload, n: i + 1 }));
+  const kind = {
+    hasKeys: options.some(({ key }) => key !== undefined),
+    isAlone: options.some(({ is_alone }) => is_alone === 1),
+  };
   let last: { readonly start: number; readonly text: string } | undefined;
   const lengthOf = (item: (typeof items)[number]): number => item.payload.length + headersLength(item);
   return chunksOf(items, CHUNK, CHUNK_LENGTH, lengthOf).flatMap(({ start, list }) =>
@@ -248,16 +174,35 @@ function insertEach(queue: string, payloads: readonly string[], options: readonl
         return last.text;
       }),
       start,
+      kind,
     )
   );
 }
 
-function insertChunk(queue: string, items: Late, start: number): Fragment[] {
+/** What a list has, as far as it makes its statements other ones. */
+interface ListKind {
+  readonly hasKeys: boolean;
+  readonly isAlone: boolean;
+}
+
+function insertChunk(queue: string, items: Late, start: number, { hasKeys, isAlone }: ListKind): Fragment[] {
   const base = sql`(select coalesce(max(s.seq), 0) from sqlite_sequence s where s.name = 'pgqrs_messages')`;
   const freshId = sql`${base} + (i.value ->> 'n') - ${start}`;
   // A cross join is one whose order SQLite keeps: with the list inside it would read every key of the queue.
   const from = sql`json_each(${items}) i cross join ${table("queues")} q on q.name = ${queue}`;
   const keyRow = sql`k.queue_id = q.id and k.key = i.value ->> 'key'`;
+  const due = sql`coalesce(i.value ->> 'at_ms', ${now} + coalesce(i.value ->> 'delay_ms', 0))`;
+  const isStored = sql`i.value ->> 'key' is null
+  or exists (select 1 from ${table("keys")} k where ${keyRow} and k.message_id = ${freshId})`;
+  const insert = insertItems({
+    freshId,
+    due,
+    from: hasKeys
+      ? sql`${from}
+where ${isStored}`
+      : from,
+  });
+  if (!hasKeys) return [insert];
   const keyed = sql`${from} cross join ${table("keys")} k on ${keyRow}`;
   const replacing = sql`with i as materialized (
   select i.value, q.id as queue_id, q.max_attempts, k.key, k.message_id
@@ -265,7 +210,6 @@ function insertChunk(queue: string, items: Late, start: number): Fragment[] {
   where i.value ->> 'conflict' = 'replace'
     and exists (select 1 from ${table("messages")} m where m.id = k.message_id and m.state = 'ready')
 )`;
-  const due = sql`coalesce(i.value ->> 'at_ms', ${now} + coalesce(i.value ->> 'delay_ms', 0))`;
   const live = sql`exists (select 1 from ${table("messages")} m where m.id = message_id)`;
   return [
     // A key that counts no more for the message that held it is free.
@@ -282,29 +226,23 @@ select q.id, i.value ->> 'key', ${freshId}, i.value ->> 'hash', i.value ->> 'hol
 from ${from}
 where i.value ->> 'key' is not null
 on conflict do nothing`,
-    // Refuses the whole list: a missing message id violates the table's own constraint, and everything is rolled back.
-    sql`insert into ${table("keys")} (queue_id, key, message_id, hash, hold)
+    isAlone
+      ? sql`select json_object('n', i.value ->> 'n', 'id', k.message_id, 'refused', case
+  when i.value ->> 'conflict' = 'reject' then 'taken' else 'payload'
+end, 'is_alone', 1)
+from ${keyed}
+where ${refuses(freshId)}`
+      // Refuses the whole list: a missing message id violates the table's own constraint, and everything is rolled back.
+      : sql`insert into ${table("keys")} (queue_id, key, message_id, hash, hold)
 select q.id, i.value ->> 'key', null, '', 'default'
 from ${keyed}
 where ${refuses(freshId)}`,
-    sql`insert into ${table("messages")} (
-  id, queue_id, state, priority, due_at, enqueued_at, max_attempts, max_crashes, key, type, headers, payload
-)
-select ${freshId}, q.id, 'ready', coalesce(i.value ->> 'priority', 0), ${due}, ${now},
-  coalesce(i.value ->> 'max_attempts', q.max_attempts), q.max_crashes,
-  i.value ->> 'key', (i.value ->> 'headers') ->> 'type', i.value ->> 'headers', i.value ->> 'payload'
-from ${from}
-where i.value ->> 'key' is null
-  or exists (select 1 from ${table("keys")} k where ${keyRow} and k.message_id = ${freshId})
-order by i.key
-returning json_object(
-  'id', id, 'at', enqueued_at, 'max_attempts', max_attempts, 'n', case when key is not null then 0 end
-)`,
+    insert,
     sql`${replacing}
 update ${table("messages")} as m
 set payload = i.value ->> 'payload', headers = i.value ->> 'headers', type = (i.value ->> 'headers') ->> 'type',
-  priority = coalesce(i.value ->> 'priority', 0), due_at = ${due},
-  max_attempts = coalesce(i.value ->> 'max_attempts', i.max_attempts)
+  priority = coalesce(i.value ->> 'priority', 0), due_at = ${due}, expires_at = ${due} + (i.value ->> 'ttl_ms'),
+  retry = i.value ->> 'retry', max_attempts = coalesce((i.value ->> 'retry') ->> 'maxAttempts', i.max_attempts)
 from i
 where m.id = i.message_id`,
     sql`${replacing}
@@ -316,12 +254,29 @@ where k.queue_id = i.queue_id and k.key = i.key`,
   'n', i.value ->> 'n', 'id', k.message_id, 'at', ${now},
   'state', coalesce(case when m.state = 'ready' and m.due_at > ${now} then 'delayed' end, m.state, a.outcome, 'deleted'),
   'priority', m.priority, 'attempts', m.attempts, 'max_attempts', m.max_attempts,
-  'enqueued_at', m.enqueued_at, 'due_at', m.due_at
+  'enqueued_at', m.enqueued_at, 'due_at', m.due_at, 'expires_at', m.expires_at
 )
 from ${keyed}
 left join ${table("messages")} m on m.id = k.message_id
 left join ${table("archive")} a on a.id = k.message_id`,
   ];
+}
+
+/** Inserts the items that come `from` a list. Rows: for each its id, without a place for those without a key. */
+function insertItems({ freshId, due, from }: Readonly<Record<"due" | "freshId" | "from", Fragment>>): Fragment {
+  return sql`insert into ${table("messages")} (
+  id, queue_id, state, priority, due_at, enqueued_at, max_attempts, max_crashes, expires_at, key, type, headers, retry,
+  payload
+)
+select ${freshId}, q.id, 'ready', coalesce(i.value ->> 'priority', 0), ${due}, ${now},
+  coalesce((i.value ->> 'retry') ->> 'maxAttempts', q.max_attempts), q.max_crashes, ${due} + (i.value ->> 'ttl_ms'),
+  i.value ->> 'key', (i.value ->> 'headers') ->> 'type', i.value ->> 'headers', i.value ->> 'retry',
+  i.value ->> 'payload'
+from ${from}
+order by i.key
+returning json_object(
+  'id', id, 'at', enqueued_at, 'max_attempts', max_attempts, 'n', case when key is not null then 0 end
+)`;
 }
 
 /** Why a key refuses an item, given the key row `k`. */

@@ -4,14 +4,32 @@
  * What depends on the state is decided in SET or after the lock, because a state in WHERE is judged on an old snapshot. What
  * takes a lease away raises the token, so that its holder changes nothing any more.
  */
+import { sendHint } from "./channel.ts";
 import { lockMessages } from "./locks.ts";
 import { idOfQueue } from "./queues.ts";
 import { carried, liveColumns, workerOfHolder } from "./record.ts";
-import { type Fragment, instant, int, now, oneOf, perDialect, sql, type Statement, statement, table } from "./sql.ts";
+import {
+  type Fragment,
+  instant,
+  int,
+  now,
+  oneOf,
+  perDialect,
+  raw,
+  sql,
+  type Statement,
+  statement,
+  table,
+} from "./sql.ts";
 
 /** Finds a live message. */
 export function findMessage(id: number): Statement {
   return statement("findMessage", sql`select ${liveColumns()} from ${table("messages")} where id = ${id}`);
+}
+
+/** Finds how far a live message has come. Row: a JSON text or null. */
+export function findProgress(id: number): Statement {
+  return statement("findProgress", sql`select cast(progress as text) from ${table("messages")} where id = ${id}`);
 }
 
 /** Which live messages to list or count. */
@@ -62,7 +80,7 @@ export function endMessages(
     perDialect({
       postgres: () =>
         sql`with ${lockMessages(sql`id ${oneOf(ids)}`)}, gone as (
-  delete from ${table("messages")} where id = any (array(select id from held)) returning *
+  delete from ${table("messages")} where id = any (array(select id from held)) returning *, ${hintOfLoss("state")}
 )
 insert into ${table("archive")} (${target})
 select ${carried}, ${outcome}, ${reason}, ${now}, ${by}, trunc(extract(epoch from ${now} - leased_at) * 1000)::bigint,
@@ -85,7 +103,7 @@ export function deleteMessages(ids: readonly number[]): Statement {
     perDialect({
       postgres: () =>
         sql`with ${lockMessages(sql`id ${oneOf(ids)}`)}
-delete from ${table("messages")} where id = any (array(select id from held)) returning id`,
+delete from ${table("messages")} where id = any (array(select id from held)) returning id, ${hintOfLoss("state")}`,
       sqlite: () => sql`delete from ${table("messages")} where id ${oneOf(ids)} returning id`,
     }),
   );
@@ -105,15 +123,20 @@ export function updateMessage(id: number, { dueAt, delayMs, priority }: MessageC
     : delayMs !== undefined
     ? after(delayMs)
     : sql`case when state = 'leased' then ${now} else due_at end`;
-  return statement(
-    "updateMessage",
-    sql`update ${table("messages")}
-set state = 'ready', due_at = ${due}, priority = coalesce(${int(priority)}, priority),
+  const change = sql`set state = 'ready', due_at = ${due}, priority = coalesce(${int(priority)}, priority),
   -- Only a lease that is taken away is a delivery that has ended.
   token = token + case when state = 'leased' then 1 else 0 end,
-  holder = null, leased_at = null, lease_until = null
-where id = ${id}
-returning ${liveColumns()}`,
+  holder = null, leased_at = null, lease_until = null`;
+  return statement(
+    "updateMessage",
+    perDialect({
+      postgres: () =>
+        sql`with ${lockMessages(sql`id = ${id}`)}
+update ${table("messages")} ${change}
+where id = any (array(select id from held))
+returning ${liveColumns()}, ${hintOfQueue}, ${hintOfLoss("(select h.state from held h)")}`,
+      sqlite: () => sql`update ${table("messages")} ${change} where id = ${id} returning ${liveColumns()}`,
+    }),
   );
 }
 
@@ -127,10 +150,21 @@ export function releaseHeld(worker: string): Statement {
     perDialect({
       postgres: () =>
         sql`with ${lockMessages(held)}
-update ${table("messages")} set ${change} where id = any (array(select id from held)) returning id`,
+update ${table("messages")} set ${change} where id = any (array(select id from held))
+returning id, ${hintOfQueue}, ${sendHint(raw("'control'"))}::text`,
       sqlite: () => sql`update ${table("messages")} set ${change} where ${held} returning id`,
     }),
   );
+}
+
+/** Postgres: tells that there may be something to claim in the queue of a row. Equal hints are sent once. */
+export const hintOfQueue: Fragment = sql`${
+  sendHint(sql`'queue:' || (select q.name from ${table("queues")} q where q.id = queue_id)`)
+}::text`;
+
+/** Postgres: tells that a lease was taken away, if there was one. */
+function hintOfLoss(state: string): Fragment {
+  return sql`case when ${raw(state)} = 'leased' then ${sendHint(raw("'control'"))}::text end`;
 }
 
 /** The instant `delayMs` from now. */

@@ -19,7 +19,8 @@ export function reportMetrics(queue: string | undefined): Statement {
   ${ended("succeeded")}, ${ended("failed")}, ${ended("cancelled")},
   ${millis(sql`${now}`)} - ${millis(sql`min(m.due_at) filter (where m.state = 'ready' and m.due_at <= ${now})`)},
   ${millis(sql`${now}`)} - ${millis(sql`min(m.leased_at)`)},
-  ${millis(sql`max(m.enqueued_at)`)}
+  ${millis(sql`max(m.enqueued_at)`)},
+  count(m.id) filter (where m.state = 'leased' and m.lease_until <= ${now})
 from ${table("queues")} q left join ${table("messages")} m on m.queue_id = q.id
 where coalesce(${text(queue)}, q.name) = q.name
 group by q.id, q.name, q.paused_at
@@ -39,6 +40,8 @@ export interface QueueMetrics {
   readonly delayed: number;
   /** Messages that a consumer or worker has leased. */
   readonly leased: number;
+  /** Those of them whose lease has run out: nobody works on them, and the next claim takes them back. */
+  readonly expired: number;
   /** Messages in the archive that ended well. */
   readonly succeeded: number;
   /** Dead letters. */
@@ -68,18 +71,6 @@ export function decodeMetrics(row: readonly unknown[]): QueueMetrics {
     oldestReadyMs: numberOrNull(row[8]),
     oldestLeaseMs: numberOrNull(row[9]),
     lastEnqueuedAt: row[10] === null ? null : new Date(Number(row[10])),
+    expired: Number(row[11]),
   };
-}
-
-/** Who holds leases. Rows: holder, queue, how many, since when, until when, how many have run out. */
-export function listHolders(): Statement {
-  return statement(
-    "listHolders",
-    sql`select m.holder, q.name, count(*), ${millis(sql`min(m.leased_at)`)}, ${millis(sql`max(m.lease_until)`)},
-  count(*) filter (where m.lease_until <= ${now})
-from ${table("messages")} m join ${table("queues")} q on q.id = m.queue_id
-where m.state = 'leased'
-group by m.holder, q.name
-order by m.holder, q.name`,
-  );
 }

@@ -1,4 +1,5 @@
 /** The statements on queues. */
+import { alsoSend, sendHint } from "./channel.ts";
 import { sqlite as sqliteDialect } from "./dialect.ts";
 import { lockMessages } from "./locks.ts";
 import { queueColumns } from "./record.ts";
@@ -12,6 +13,9 @@ export interface QueueSettings {
   /** A JSON text. */
   readonly backoff?: string | undefined;
   readonly retentionMs?: number | null | undefined;
+  /** That of dead letters; undefined: the same as `retentionMs`, as long as it was the same. */
+  readonly deadRetentionMs?: number | null | undefined;
+  readonly concurrency?: number | null | undefined;
   readonly isPaused?: boolean | undefined;
 }
 
@@ -22,14 +26,24 @@ export function idOfQueue(name: string): Fragment {
 
 /** Creates a queue. No row: there is one of that name. */
 export function createQueue(name: string, settings: QueueSettings): Statement {
-  const { leaseMs, maxAttempts, maxCrashes, backoff, retentionMs, isPaused } = settings;
+  const {
+    leaseMs,
+    maxAttempts,
+    maxCrashes,
+    backoff,
+    retentionMs,
+    deadRetentionMs = retentionMs,
+    concurrency,
+    isPaused,
+  } = settings;
   return statement(
     "createQueue",
     sql`insert into ${table("queues")} (
-  name, created_at, updated_at, paused_at, lease_ms, max_attempts, max_crashes, backoff, retention_ms
+  name, created_at, updated_at, paused_at, lease_ms, max_attempts, max_crashes, backoff, retention_ms,
+  dead_retention_ms, concurrency
 )
 select ${name}, ${now}, ${now}, ${isPaused === true ? sql`${now}` : raw("null")}, ${int(leaseMs)}, ${int(maxAttempts)},
-  ${int(maxCrashes)}, ${json(backoff)}, ${int(retentionMs)}
+  ${int(maxCrashes)}, ${json(backoff)}, ${int(retentionMs)}, ${int(deadRetentionMs)}, ${int(concurrency)}
 where true
 on conflict (name) do nothing
 returning ${queueColumns}`,
@@ -49,18 +63,25 @@ export function listQueues(): Statement {
 /** Changes settings of a queue. No row: there is no such queue. */
 export function updateQueue(name: string, settings: QueueSettings): Statement {
   const changes = [sql`updated_at = ${now}`];
-  const { leaseMs, maxAttempts, maxCrashes, backoff, retentionMs, isPaused } = settings;
+  const { leaseMs, maxAttempts, maxCrashes, backoff, retentionMs, deadRetentionMs, concurrency, isPaused } = settings;
   if (leaseMs !== undefined) changes.push(sql`lease_ms = ${int(leaseMs)}`);
   if (maxAttempts !== undefined) changes.push(sql`max_attempts = ${maxAttempts}`);
   if (maxCrashes !== undefined) changes.push(sql`max_crashes = ${maxCrashes}`);
   if (backoff !== undefined) changes.push(sql`backoff = ${json(backoff)}`);
   if (retentionMs !== undefined) changes.push(sql`retention_ms = ${int(retentionMs)}`);
+  if (deadRetentionMs !== undefined) changes.push(sql`dead_retention_ms = ${int(deadRetentionMs)}`);
+  else if (retentionMs !== undefined) {
+    const isSame = raw("dead_retention_ms is not distinct from retention_ms");
+    changes.push(sql`dead_retention_ms = case when ${isSame} then ${int(retentionMs)} else dead_retention_ms end`);
+  }
+  if (concurrency !== undefined) changes.push(sql`concurrency = ${int(concurrency)}`);
   // Pausing a paused queue keeps the time at which it was first paused.
   if (isPaused === true) changes.push(sql`paused_at = coalesce(paused_at, ${now})`);
   if (isPaused === false) changes.push(sql`paused_at = null`);
   return statement(
     "updateQueue",
-    sql`update ${table("queues")} set ${join(changes, ", ")} where name = ${name} returning ${queueColumns}`,
+    sql`update ${table("queues")} set ${join(changes, ", ")} where name = ${name}
+returning ${queueColumns}${isPaused === true ? raw("") : alsoSend(sql`'queue:' || name`)}`,
   );
 }
 
@@ -77,7 +98,8 @@ export function deleteQueue(name: string, isForced: boolean): Statement {
     ...(isForced ? [deleteLive(queue)] : []),
     sql`delete from ${table("keys")} where queue_id = ${queue} and ${condition}`,
     sql`delete from ${table("archive")} where queue_id = ${queue} and ${condition}`,
-    sql`delete from ${table("queues")} where name = ${name} and ${condition} returning id`,
+    sql`delete from ${table("queues")} where name = ${name} and ${condition}
+returning id${isForced ? alsoSend(raw("'control'")) : raw("")}`,
   ];
   return statement(
     "deleteQueue",
@@ -119,7 +141,8 @@ export function purgeQueue(name: string, isForced: boolean): Statement {
     perDialect({
       postgres: () =>
         sql`with ${lockMessages(sql`queue_id = ${queue} and ${unleased}`)}, gone as (
-  delete from ${table("messages")} where id in (select id from held) returning id
+  delete from ${table("messages")} where id in (select id from held)
+  returning case when state = 'leased' then ${sendHint(raw("'control'"))}::text end
 )
 select count(*) from gone`,
       // By the partial indexes, so that what belongs to other queues is not read again for each batch.

@@ -16,17 +16,29 @@ export interface LiveRecord {
   readonly token: number;
   readonly holder: string | null;
   readonly leaseUntil: Date | null;
+  /** No delivery begins from then on. */
+  readonly expiresAt: Date | null;
   readonly attempts: number;
   readonly crashes: number;
   readonly maxAttempts: number;
+  readonly maxCrashes: number;
   readonly key: string | null;
   readonly headers: Readonly<Record<string, string>>;
   readonly payload: unknown;
   readonly error: StoredError | null;
+  readonly retry: StoredRetry | null;
+  readonly progress: unknown;
+}
+
+/** What a message says about its own attempts. */
+export interface StoredRetry {
+  readonly maxAttempts?: number;
+  readonly backoff?: Record<string, never>;
 }
 
 /** A row of the archive. */
-export interface ArchivedRecord extends Omit<LiveRecord, "dueAt" | "holder" | "leaseUntil" | "token"> {
+export interface ArchivedRecord
+  extends Omit<LiveRecord, "dueAt" | "holder" | "leaseUntil" | "maxCrashes" | "progress" | "retry" | "token"> {
   readonly reason: string | null;
   readonly archivedAt: Date;
   readonly archivedBy: string | null;
@@ -46,6 +58,9 @@ export interface QueueRecord {
   readonly maxCrashes: number;
   readonly backoff: unknown;
   readonly retentionMs: number | null;
+  readonly deadRetentionMs: number | null;
+  /** How many messages may be leased at once by workers and consumers together; null: any number. */
+  readonly concurrency: number | null;
 }
 
 const queueName = sql`(select q.name from ${table("queues")} q where q.id = queue_id)`;
@@ -55,7 +70,8 @@ export function liveColumns(queue?: string): Fragment {
   return sql`id, ${queue === undefined ? queueName : sql`${queue}`},
   case when state = 'ready' and due_at > ${now} then 'delayed' else state end,
   priority, ${millis(raw("due_at"))}, ${millis(raw("enqueued_at"))}, token, holder, ${millis(raw("lease_until"))},
-  attempts, crashes, max_attempts, key, ${textOf("headers")}, ${textOf("payload")}, ${textOf("error")}`;
+  attempts, crashes, max_attempts, key, ${textOf("headers")}, ${textOf("payload")}, ${textOf("error")},
+  max_crashes, ${textOf("retry")}, ${textOf("progress")}, ${millis(raw("expires_at"))}`;
 }
 
 /** Decodes a row of {@linkcode liveColumns}. */
@@ -77,6 +93,10 @@ export function decodeLive(row: readonly unknown[]): LiveRecord {
     headers: (jsonOrNull(row[13]) ?? {}) as Record<string, string>,
     payload: jsonOrNull(row[14]),
     error: jsonOrNull(row[15]) as StoredError | null,
+    maxCrashes: Number(row[16]),
+    retry: jsonOrNull(row[17]) as StoredRetry | null,
+    progress: jsonOrNull(row[18]),
+    expiresAt: dateOrNull(row[19]),
   };
 }
 
@@ -85,7 +105,7 @@ export const archivedColumns: Fragment = sql`id, ${queueName}, outcome, priority
   ${millis(raw("enqueued_at"))}, ${millis(raw("archived_at"))}, archived_by, processing_ms, reason,
   attempts, crashes, max_attempts, key, ${textOf("headers")}, ${textOf("payload")}, ${textOf("error")}, ${
   textOf("result")
-}`;
+}, ${millis(raw("expires_at"))}`;
 
 /** Decodes a row of {@linkcode archivedColumns}. */
 export function decodeArchived(row: readonly unknown[]): ArchivedRecord {
@@ -107,6 +127,7 @@ export function decodeArchived(row: readonly unknown[]): ArchivedRecord {
     payload: jsonOrNull(row[14]),
     error: jsonOrNull(row[15]) as StoredError | null,
     result: jsonOrNull(row[16]),
+    expiresAt: dateOrNull(row[17]),
   };
 }
 
@@ -117,7 +138,8 @@ export function decodeArchived(row: readonly unknown[]): ArchivedRecord {
 export const queueColumns: Fragment = sql`id, name, ${millis(raw("created_at"))} as created_ms,
   ${millis(raw("updated_at"))} as updated_ms, ${
   millis(raw("paused_at"))
-} as paused_ms, lease_ms, max_attempts, max_crashes, ${textOf("backoff")}, retention_ms`;
+} as paused_ms, lease_ms, max_attempts, max_crashes, ${textOf("backoff")}, retention_ms, concurrency,
+  dead_retention_ms`;
 
 /** Decodes a row of {@linkcode queueColumns}. */
 export function decodeQueue(row: readonly unknown[]): QueueRecord {
@@ -132,17 +154,20 @@ export function decodeQueue(row: readonly unknown[]): QueueRecord {
     maxCrashes: Number(row[7]),
     backoff: jsonOrNull(row[8]),
     retentionMs: numberOrNull(row[9]),
+    concurrency: numberOrNull(row[10]),
+    deadRetentionMs: numberOrNull(row[11]),
   };
 }
 
 /** What a message takes along when it ends. */
 export const carried: Fragment = raw(
-  "id, queue_id, priority, enqueued_at, token, max_attempts, max_crashes, key, type, headers, payload",
+  "id, queue_id, priority, enqueued_at, token, max_attempts, max_crashes, expires_at, key, type, headers, retry, payload",
 );
 
 /** The same of a message `m` that is joined with a list. */
 export const carriedOfMessage: Fragment = raw(
-  "m.id, m.queue_id, m.priority, m.enqueued_at, m.token, m.max_attempts, m.max_crashes, m.key, m.type, m.headers, m.payload",
+  "m.id, m.queue_id, m.priority, m.enqueued_at, m.token, m.max_attempts, m.max_crashes, m.expires_at, m.key, m.type, " +
+    "m.headers, m.retry, m.payload",
 );
 
 /** The name of the worker behind a holder, which has a "#" and eight more characters. */

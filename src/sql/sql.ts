@@ -162,6 +162,14 @@ export function millis(expression: Fragment): Deferred {
   };
 }
 
+/** Whole milliseconds as a duration, to be added to an instant or taken from it. */
+export function duration(ms: SqlValue): Deferred {
+  return perDialect({
+    postgres: () => sql`${ms} * interval '1 millisecond'`,
+    sqlite: () => sql`${ms}`,
+  });
+}
+
 /** The comparison of a column with a list that travels as one parameter. */
 export function oneOf(ids: readonly number[]): Deferred {
   return perDialect({

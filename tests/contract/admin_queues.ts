@@ -21,10 +21,12 @@ function creating(context: Context): void {
     inTime(context, async ({ store, clock }) => {
       const { queues } = store.admin;
       const now = new Date(clock.now);
-      const usual = { leaseMs: null, maxAttempts: 5, maxCrashes: 10, retentionMs: 2_592_000_000 };
+      const kept = { retentionMs: 2_592_000_000, deadRetentionMs: 2_592_000_000 };
+      const usual = { leaseMs: null, maxAttempts: 5, maxCrashes: 10, ...kept, concurrency: null };
       const times = { createdAt: now, updatedAt: now, pausedAt: null };
       assertEquals(await queues.create("a"), { name: "a", ...times, ...usual, backoff: BACKOFF });
-      const settings = { leaseMs: 70_000, maxAttempts: 1, maxCrashes: 2, retentionMs: null };
+      const limits = { maxAttempts: 1, maxCrashes: 2, concurrency: 3 };
+      const settings = { leaseMs: 70_000, ...limits, retentionMs: null, deadRetentionMs: 5 };
       const backoff = { kind: "fixed", baseMs: 5, maxMs: 50, jitter: 0 } as const;
       const made = await store.admin.createQueue(queue("b"), { ...settings, backoff, paused: true });
       assertEquals(made, { name: "b", ...times, pausedAt: now, ...settings, backoff });
@@ -118,7 +120,8 @@ function changing(context: Context): void {
       const before = await queues.get("tasks");
       clock.advance(1_000);
       const after = await queues.update("tasks", { maxAttempts: 9, leaseMs: 60_000, retentionMs: null });
-      const changes = { maxAttempts: 9, leaseMs: 60_000, retentionMs: null, updatedAt: new Date(clock.now) };
+      const kept = { retentionMs: null, deadRetentionMs: null };
+      const changes = { maxAttempts: 9, leaseMs: 60_000, ...kept, updatedAt: new Date(clock.now) };
       assertEquals(after, { ...before, ...changes });
       assertEquals(await queues.update("tasks", { leaseMs: null }), { ...after, leaseMs: null });
       assertEquals(await queues.get("tasks"), { ...after, leaseMs: null });

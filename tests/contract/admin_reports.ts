@@ -2,7 +2,8 @@
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import { DatabaseSync } from "node:sqlite";
 import { describe, test } from "node:test";
-import type { Message, QueueMetrics, Store } from "../../mod.ts";
+import { job, type Message, type QueueMetrics, type Store, type WorkerInfo } from "../../mod.ts";
+import { until } from "../support/until.ts";
 import { type Context, inStore, inTime, type Place, type Scene } from "./context.ts";
 import { bareClient } from "../support/databases.ts";
 
@@ -21,6 +22,7 @@ const NOTHING: Omit<QueueMetrics, "queue"> = {
   ready: 0,
   delayed: 0,
   leased: 0,
+  expired: 0,
   succeeded: 0,
   failed: 0,
   cancelled: 0,
@@ -55,6 +57,7 @@ function metrics(context: Context): void {
         ready: 5,
         delayed: 2,
         leased: 2,
+        expired: 0,
         succeeded: 2,
         failed: 1,
         cancelled: 1,
@@ -67,7 +70,7 @@ function metrics(context: Context): void {
       assertEquals(await store.admin.metrics(), [{ ...NOTHING, queue: "empty", isPaused: true }, expected]);
       clock.advance(600_000);
       const later = await store.admin.metrics("tasks");
-      assertEquals([later.ready, later.delayed, later.leased], [7, 0, 2]);
+      assertEquals([later.ready, later.delayed, later.leased, later.expired], [7, 0, 2, 2]);
     }),
   );
 
@@ -114,11 +117,104 @@ function workers(context: Context): void {
       await store.consumer("other", { name: "bob#1" }).dequeue({ leaseMs: 10_000 });
       clock.advance(1_000);
       const list = await store.admin.workers.list();
-      const told = list.map(({ name, queue, leased, expired }) => [name, queue, leased, expired]);
+      const told = list.map(({ name, queues, leased, expired }) => [name, ...queues, leased, expired]);
       const sorted = told.toSorted((a, b) => `${a}` < `${b}` ? -1 : 1);
       assertEquals(sorted, [["ann", "tasks", 1, 0], ["ann", "tasks", 2, 1], ["bob#1", "other", 1, 0]]);
-      const two = list.find(({ leased }) => leased === 2);
-      assertEquals([two?.leasedSince, two?.leaseUntil], [new Date(begin), new Date(begin + 5_100)]);
+      const { name: _, ...two } = list.find(({ leased }) => leased === 2) as WorkerInfo;
+      assertEquals(two, {
+        kind: "consumer",
+        queues: ["tasks"],
+        startedAt: null,
+        seenAt: null,
+        pausedAt: null,
+        leased: 2,
+        expired: 1,
+        leasedSince: new Date(begin),
+        leaseUntil: new Date(begin + 5_100),
+      });
+      assertEquals((await store.admin.workers.get("ann")).length, 2);
+      assertEquals(await store.admin.workers.stats(), {
+        workers: 0,
+        paused: 0,
+        unseen: 0,
+        consumers: 3,
+        leased: 4,
+        expired: 1,
+      });
+    }),
+  );
+
+  test(
+    "workers.list() tells of workers from their start to their stop, also of those that hold nothing",
+    inTime(context, async ({ store, producer, clock }) => {
+      const { workers } = store.admin;
+      const stop = new AbortController();
+      const isBegun = Promise.withResolvers<void>();
+      const isOver = Promise.withResolvers<void>();
+      const handle = job("zoo", async () => {
+        isBegun.resolve();
+        await isOver.promise;
+      });
+      const worker = store.worker([handle, job("tasks", () => {})], { name: "ann", maintenance: false });
+      const running = worker.run({ signal: stop.signal });
+      await until("it is there", async () => (await workers.list()).length === 1);
+      const expected: WorkerInfo = {
+        name: "ann",
+        kind: "worker",
+        queues: ["tasks", "zoo"],
+        startedAt: new Date(clock.now),
+        seenAt: new Date(clock.now),
+        pausedAt: null,
+        leased: 0,
+        expired: 0,
+        leasedSince: null,
+        leaseUntil: null,
+      };
+      assertEquals(await workers.get("ann"), [expected]);
+      await producer.enqueue(1);
+      await store.producer("zoo").enqueue(1);
+      await isBegun.promise;
+      await until("only one is held", () => worker.health().completed === 1);
+      const leaseUntil = new Date(clock.now + 30_000);
+      assertEquals(await workers.get("ann"), [{
+        ...expected,
+        leased: 1,
+        leasedSince: new Date(clock.now),
+        leaseUntil,
+      }]);
+      clock.advance(200_000);
+      const stats = { workers: 1, paused: 0, unseen: 1, consumers: 0, leased: 1, expired: 1 };
+      assertEquals(await workers.stats(), stats);
+      await workers.pause("ann");
+      assertEquals((await workers.stats()).paused, 1);
+      isOver.resolve();
+      stop.abort();
+      await running;
+      assertEquals(await workers.list(), []);
+    }),
+  );
+
+  test(
+    "workers.purge() forgets workers that were not heard of for so long and hold nothing",
+    inTime(context, async ({ store, place, clock }) => {
+      const { workers } = store.admin;
+      const isPostgres = context.dialect === "postgres";
+      const table = isPostgres ? `"${place.schema}".pgqrs_workers` : "pgqrs_workers";
+      const at = isPostgres ? `to_timestamp(${clock.now / 1_000})` : String(clock.now);
+      const values = ["ann", "bob"].map((name) => `('${name}#12345678', '${name}', '["tasks"]', ${at}, ${at})`);
+      await store.transaction((tx) =>
+        tx.query(`insert into ${table} (holder, name, queues, started_at, seen_at) values ${values.join(", ")}`)
+      );
+      const info = await workers.get("ann");
+      assertEquals(info.map(({ kind, seenAt, leased }) => [kind, seenAt, leased]), [[
+        "worker",
+        new Date(clock.now),
+        0,
+      ]]);
+      clock.advance(180_000);
+      assertEquals(await workers.purge(), 0);
+      clock.advance(1);
+      assertEquals(await workers.purge(), 2);
     }),
   );
 
@@ -211,6 +307,8 @@ function reads(context: Context): void {
         () => admin.dead.list(),
         () => admin.dead.count(),
         () => admin.workers.list(),
+        () => admin.workers.get("ann"),
+        () => admin.workers.stats(),
         () => admin.verify(),
         () => admin.migrate({ print: true }),
         () => admin.install(),

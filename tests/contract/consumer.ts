@@ -111,15 +111,21 @@ function leases(context: Context): void {
   );
 
   test(
-    "dequeue() on any queue takes back the expired leases of all",
+    "dequeue() takes back the expired leases of its queue, and leaves those of others to theirs",
     inTime(context, async ({ store, producer, consumer, clock }) => {
       await store.admin.createQueue("other");
       const { id } = await producer.enqueue(1);
       await consumer.dequeue({ leaseMs: 1_000 });
       clock.advance(1_000);
+      const read = async () => {
+        const message = await store.admin.messages.get(id);
+        return [message?.state, message?.crashes, message?.worker];
+      };
       assertEquals(await store.consumer("other").dequeue(), []);
-      const message = await store.admin.messages.get(id);
-      assertEquals([message?.state, message?.crashes, message?.worker], ["ready", 1, null]);
+      assertEquals(await read(), ["leased", 0, "ann"]);
+      // Also by a claim that does not want the message.
+      assertEquals(await store.consumer("tasks").dequeue({ type: "none" }), []);
+      assertEquals(await read(), ["ready", 1, null]);
     }),
   );
 }

@@ -34,9 +34,9 @@ const DAMAGE: Readonly<Record<Context["dialect"], readonly (readonly [string, st
       "create index pgqrs_messages_ready on %pgqrs_messages (queue_id, priority, due_at) where state = 'ready'",
     ],
     [
-      "altered constraint pgqrs_messages.pgqrs_messages_priority_check",
-      "alter table %pgqrs_messages drop constraint pgqrs_messages_priority_check",
-      "alter table %pgqrs_messages add constraint pgqrs_messages_priority_check check (priority between 0 and 99)",
+      "altered constraint pgqrs_keys.pgqrs_keys_hold_check",
+      "alter table %pgqrs_keys drop constraint pgqrs_keys_hold_check",
+      "alter table %pgqrs_keys add constraint pgqrs_keys_hold_check check (hold <> 'never')",
     ],
     ["missing function pgqrs_enqueue(queue text, payload json, options json)", "drop function %pgqrs_enqueue"],
     [

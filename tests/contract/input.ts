@@ -35,6 +35,10 @@ function limitCalls({ store, consumer }: Scene): Record<string, Call> {
     "queues.pause": (given) => queues.pause("tasks", given),
     "queues.resume": (given) => queues.resume("tasks", given),
     "workers.list": (given) => workers.list(given),
+    "workers.get": (given) => workers.get("ann", given),
+    "workers.stats": (given) => workers.stats(given),
+    "workers.pause": (given) => workers.pause("ann", given),
+    "workers.resume": (given) => workers.resume("ann", given),
     "workers.release": (given) => workers.release("ann", given),
     "metrics": (given) => store.admin.metrics("tasks", given),
     "ping": (given) => store.ping(given),
@@ -53,6 +57,7 @@ function optionCalls({ store, producer, consumer }: Scene): Record<string, Call>
     "archive.list": (given) => archive.list(given),
     "dead.count": (given) => dead.count(given),
     "dead.purge": (given) => dead.purge(given),
+    "workers.purge": (given) => store.admin.workers.purge(given),
     "createQueue": (given) => store.admin.createQueue("new", given),
     "deleteQueue": (given) => store.admin.queues.delete("tasks", given),
     "purgeQueue": (given) => store.admin.queues.purge("tasks", given),
@@ -97,7 +102,8 @@ function omissions(context: Context): void {
     "createQueue() takes undefined for not given",
     inStore(context, async ({ store }) => {
       const { queues } = store.admin;
-      const names = ["leaseMs", "maxAttempts", "maxCrashes", "backoff", "retentionMs", "paused", "ifMissing", "signal"];
+      const names = ["leaseMs", "maxAttempts", "maxCrashes", "backoff", "retentionMs", "paused", "ifMissing", "signal"]
+        .concat("concurrency", "deadRetentionMs");
       const omitted = Object.fromEntries([...names, "timeoutMs"].map((name) => [name, undefined]));
       const { name: _, createdAt: __, updatedAt: ___, ...made } = await queues.create("omitted", omitted as never);
       assertEquals(made, {
@@ -106,6 +112,8 @@ function omissions(context: Context): void {
         maxCrashes: 10,
         backoff: { kind: "exponential", baseMs: 1_000, maxMs: 60_000, jitter: 0.25 },
         retentionMs: 2_592_000_000,
+        deadRetentionMs: 2_592_000_000,
+        concurrency: null,
         pausedAt: null,
       });
       const backoff = { kind: undefined, baseMs: 5, maxMs: undefined, jitter: undefined } as never;

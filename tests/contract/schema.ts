@@ -142,9 +142,9 @@ function installing(context: Context): void {
         [place.schema],
       );
       const logged = rows.filter(({ relpersistence }) => relpersistence !== "u").map(({ relname }) => relname).sort();
-      // What says that the tables are ours, and how queues are set up, has to outlive a crash of the server.
-      assertEquals(logged, ["pgqrs_migrations", "pgqrs_queues"]);
-      assertEquals(rows.length, 5);
+      // What says that the tables are ours, how queues are set up, and whose turn it is, has to outlive a crash of the server.
+      assertEquals(logged, ["pgqrs_maintenance", "pgqrs_migrations", "pgqrs_queues"]);
+      assertEquals(rows.length, 7);
       await store.admin.verify();
       await useQueue(store);
     }),

@@ -35,7 +35,12 @@ function likeness(context: Context): void {
     "pgqrs_enqueue() stores what the library would have stored",
     inStore(context, async (scene) => {
       await scene.store.admin.queues.update("tasks", { maxAttempts: 7 });
-      const options = { priority: 3, maxAttempts: 2, headers: { type: "mail", lang: "de" } };
+      const options = {
+        priority: 3,
+        maxAttempts: 2,
+        backoff: { kind: "fixed", baseMs: 5 },
+        headers: { type: "mail", lang: "de" },
+      } as const;
       const without = ({ id: _, enqueuedAt: _e, visibleAt: _v, ...rest }: Message): unknown => rest;
       for (const given of [undefined, null, {}, options]) {
         const id = await enqueue(scene, { to: "ada", list: [1, null, "é"] }, given);
@@ -66,6 +71,21 @@ function options(context: Context): void {
   );
 
   test(
+    "pgqrs_enqueue() takes a time to live, attempts and a back-off",
+    inTime(context, async (scene) => {
+      const { messages } = scene.store.admin;
+      const sent = await messages.get(await enqueue(scene, 1, { delayMs: 1_000, ttlMs: 500 })) as Message;
+      assertEquals(Number(sent.expiresAt) - Number(sent.enqueuedAt), 1_500);
+      await messages.delete(sent.id);
+      const id = await enqueue(scene, 1, { maxAttempts: 3, backoff: { baseMs: 70, jitter: 0 } });
+      const message = await takeOne(scene.consumer);
+      assertEquals([message.id, message.maxAttempts], [id, 3]);
+      await scene.consumer.fail(message, new Error("no"));
+      assertEquals(Number((await messages.get(id))?.visibleAt), scene.clock.now + 70);
+    }),
+  );
+
+  test(
     "pgqrs_enqueue() tells whoever calls it from SQL what it refuses, with a SQLSTATE",
     inStore(context, async (scene) => {
       await enqueue(scene, { a: 1, b: 2 }, { key: "k" });
@@ -76,6 +96,13 @@ function options(context: Context): void {
         [`'tasks', null`, "22023", /payload is missing/],
         [`'tasks', '1', '{"priority": 10}'`, "22023", /priority is not between/],
         [`'tasks', '1', '{"maxAttempts": 0}'`, "22023", /maxAttempts is not between/],
+        [`'tasks', '1', '{"ttlMs": 0}'`, "22023", /ttlMs is out of range/],
+        [`'tasks', '1', '{"backoff": 5}'`, "22023", /backoff is not an object/],
+        [`'tasks', '1', '{"backoff": {"base": 5}}'`, "22023", /backoff is not an object/],
+        [`'tasks', '1', '{"backoff": {"baseMs": "5"}}'`, "22023", /backoff is not an object/],
+        [`'tasks', '1', '{"backoff": {"maxMs": 1e30}}'`, "22023", /backoff is not an object/],
+        [`'tasks', '1', '{"backoff": {"jitter": 2}}'`, "22023", /backoff is not an object/],
+        [`'tasks', '1', '{"backoff": {"kind": null}}'`, "22023", /backoff is not an object/],
         [`'tasks', '1', '{"delayMs": -1}'`, "22023", /delayMs is out of range/],
         [`'tasks', '1', '{"delayMs": 1, "at": "2031-01-01Z"}'`, "22023", /exclude each other/],
         [`'tasks', '1', '{"at": "infinity"}'`, "22023", /at is not between/],

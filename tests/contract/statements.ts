@@ -76,11 +76,13 @@ function hot(context: Context): void {
   );
 
   test(
-    "enqueue() under a refused key asks at most once why",
+    "enqueue() under a refused key learns why at once, enqueueMany() on SQLite with one statement more",
     watch(context, async ({ producer, look }) => {
       await producer.enqueue(1, { key: "k" });
       look();
       await assertRejects(() => producer.enqueue(2, { key: "k" }), StateError);
+      assertEquals(look(), ["enqueueMessages"]);
+      await assertRejects(() => producer.enqueueMany([2], { each: () => ({ key: "k" }) }), StateError);
       assertEquals(look(), context.dialect === "postgres" ? ["enqueueMessages"] : ["enqueueMessages", "findRefusal"]);
     }),
   );
@@ -194,7 +196,9 @@ function operators(context: Context): void {
         [() => admin.archive.purge({ queue: "tasks" }), "purgeArchived"],
         [() => admin.metrics(), "reportMetrics"],
         [() => admin.metrics("tasks"), "reportMetrics"],
-        [() => admin.workers.list(), "listHolders"],
+        [() => admin.workers.list(), "listWorkers"],
+        [() => admin.workers.stats(), "listWorkers"],
+        [() => admin.workers.purge(), "forgetWorkers"],
         [() => admin.workers.release("consumer"), "releaseHeld"],
         [() => admin.queues.list(), "listQueues"],
         [() => admin.queues.update("tasks", { maxAttempts: 2 }), "updateQueue"],

@@ -1,33 +1,58 @@
 -- archiveLeased 1
-/* pgqrs:archiveLeased */ select * from "public"."pgqrs_archive_leased"($1::text::json, $2::text, $3::text, null);
+/* pgqrs:archiveLeased */ select i from "public"."pgqrs_archive_leased"($1::text::json, $2::text, $3::text, null) i;
 -- values: "[{\"id\":7,\"token\":3,\"reason\":\"it's \\\"$1\\\" ?1\",\"result\":[1]}]", "it's \"$1\" ?1", "it's \"$1\" ?1"
+
+-- archiveLeased 2
+/* pgqrs:archiveLeased */ select i from (select set_config('lock_timeout', $1::text, true) as ms) l
+cross join lateral "public"."pgqrs_archive_leased"($2::text::json, case when l.ms is not null then $3::text end, $4::text, null) i;
+-- values: "500", "[{\"id\":7,\"token\":3,\"reason\":\"it's \\\"$1\\\" ?1\",\"result\":[1]}]", "it's \"$1\" ?1", "it's \"$1\" ?1"
+
+-- beat 1
+/* pgqrs:beat */ select id, fate from "public"."pgqrs_beat"($1::text::json, $2::text, null) union all select 0, 'paused' from "public"."pgqrs_workers" where holder = $3::text and paused_at is not null;
+-- values: "[{\"id\":7,\"token\":3,\"lease_ms\":5}]", "it's \"$1\" ?1", "it's \"$1\" ?1"
 
 -- claimMessages 1
 /* pgqrs:claimMessages */ select id, $1::text,
   case when state = 'ready' and due_at > date_trunc('milliseconds', statement_timestamp()) then 'delayed' else state end,
-  priority, trunc(extract(epoch from due_at) * 1000)::bigint, trunc(extract(epoch from enqueued_at) * 1000)::bigint, token, holder, trunc(extract(epoch from lease_until) * 1000)::bigint,
-  attempts, crashes, max_attempts, key, cast(headers as text), cast(payload as text), cast(error as text) from "public"."pgqrs_claim"(
-  $2::text, $3::text::bigint, $4::text::bigint, $5::text::bigint, $6::text, $7::text, null
+  priority, round(date_part('epoch', due_at) * 1000)::bigint, round(date_part('epoch', enqueued_at) * 1000)::bigint, token, holder, round(date_part('epoch', lease_until) * 1000)::bigint,
+  attempts, crashes, max_attempts, key, cast(headers as text), cast(payload as text), cast(error as text),
+  max_crashes, cast(retry as text), cast(progress as text), round(date_part('epoch', expires_at) * 1000)::bigint from "public"."pgqrs_claim"(
+  $2::text, $3::text::bigint, $4::text::bigint, $5::text::bigint, $6::text, $7::text, $8::text::bigint, false, null
 );
--- values: "queue it's \"$1\" ?1", "queue it's \"$1\" ?1", "10", null, "5000", "it's \"$1\" ?1", null
+-- values: "queue it's \"$1\" ?1", "queue it's \"$1\" ?1", "10", null, "5000", "it's \"$1\" ?1", null, null
 
 -- claimMessages 2
 /* pgqrs:claimMessages */ select id, $1::text,
   case when state = 'ready' and due_at > date_trunc('milliseconds', statement_timestamp()) then 'delayed' else state end,
-  priority, trunc(extract(epoch from due_at) * 1000)::bigint, trunc(extract(epoch from enqueued_at) * 1000)::bigint, token, holder, trunc(extract(epoch from lease_until) * 1000)::bigint,
-  attempts, crashes, max_attempts, key, cast(headers as text), cast(payload as text), cast(error as text) from "public"."pgqrs_claim"(
-  $2::text, $3::text::bigint, $4::text::bigint, $5::text::bigint, $6::text, $7::text, null
+  priority, round(date_part('epoch', due_at) * 1000)::bigint, round(date_part('epoch', enqueued_at) * 1000)::bigint, token, holder, round(date_part('epoch', lease_until) * 1000)::bigint,
+  attempts, crashes, max_attempts, key, cast(headers as text), cast(payload as text), cast(error as text),
+  max_crashes, cast(retry as text), cast(progress as text), round(date_part('epoch', expires_at) * 1000)::bigint from "public"."pgqrs_claim"(
+  $2::text, $3::text::bigint, $4::text::bigint, $5::text::bigint, $6::text, $7::text, $8::text::bigint, false, null
 );
--- values: "queue it's \"$1\" ?1", "queue it's \"$1\" ?1", "10", "1000", "5000", "it's \"$1\" ?1", "it's \"$1\" ?1"
+-- values: "queue it's \"$1\" ?1", "queue it's \"$1\" ?1", "10", "1000", "5000", "it's \"$1\" ?1", "it's \"$1\" ?1", null
+
+-- claimMessages 3
+/* pgqrs:claimMessages */ select id, $1::text,
+  case when state = 'ready' and due_at > date_trunc('milliseconds', statement_timestamp()) then 'delayed' else state end,
+  priority, round(date_part('epoch', due_at) * 1000)::bigint, round(date_part('epoch', enqueued_at) * 1000)::bigint, token, holder, round(date_part('epoch', lease_until) * 1000)::bigint,
+  attempts, crashes, max_attempts, key, cast(headers as text), cast(payload as text), cast(error as text),
+  max_crashes, cast(retry as text), cast(progress as text), round(date_part('epoch', expires_at) * 1000)::bigint from "public"."pgqrs_claim"(
+  $2::text, $3::text::bigint, $4::text::bigint, $5::text::bigint, $6::text, $7::text, $8::text::bigint, true, null
+);
+-- values: "queue it's \"$1\" ?1", "queue it's \"$1\" ?1", "10", null, "5000", "it's \"$1\" ?1", null, "3"
 
 -- countArchived 1
 /* pgqrs:countArchived */ select count(*) from "public"."pgqrs_archive" where true;
 
 -- countArchived 2
-/* pgqrs:countArchived */ select count(*) from "public"."pgqrs_archive" where outcome = 'failed' and queue_id = (select q.id from "public"."pgqrs_queues" q where q.name = $1::text) and reason = $2::text and type = $3::text and key = $4::text and archived_by = $5::text and archived_at < date_trunc('milliseconds', to_timestamp(($6::text::numeric / 1000)::float8) + interval '500 microseconds') and archived_at >= date_trunc('milliseconds', to_timestamp(($7::text::numeric / 1000)::float8) + interval '500 microseconds') and archived_at < (
-  select date_trunc('milliseconds', statement_timestamp()) - q.retention_ms * interval '1 millisecond' from "public"."pgqrs_queues" q where q.id = queue_id
+/* pgqrs:countArchived */ select count(*) from "public"."pgqrs_archive" where outcome = 'failed' and queue_id = (select q.id from "public"."pgqrs_queues" q where q.name = $1::text) and reason = $2::text and type = $3::text and key = $4::text and archived_by = $5::text and archived_at < date_trunc('milliseconds', to_timestamp(($6::text::numeric / 1000)::float8) + interval '500 microseconds') and archived_at >= date_trunc('milliseconds', to_timestamp(($7::text::numeric / 1000)::float8) + interval '500 microseconds') and archived_at < (select case
+    when q.retention_ms < q.dead_retention_ms or q.dead_retention_ms is null then date_trunc('milliseconds', statement_timestamp()) - q.retention_ms * interval '1 millisecond'
+    else date_trunc('milliseconds', statement_timestamp()) - q.dead_retention_ms * interval '1 millisecond'
+  end from "public"."pgqrs_queues" q where q.name = $8::text) and archived_at < (
+  select case when outcome = 'failed' then date_trunc('milliseconds', statement_timestamp()) - q.dead_retention_ms * interval '1 millisecond' else date_trunc('milliseconds', statement_timestamp()) - q.retention_ms * interval '1 millisecond' end
+  from "public"."pgqrs_queues" q where q.id = queue_id
 );
--- values: "queue it's \"$1\" ?1", "it's \"$1\" ?1", "it's \"$1\" ?1", "it's \"$1\" ?1", "it's \"$1\" ?1", "1900000000000", "1800000000123"
+-- values: "queue it's \"$1\" ?1", "it's \"$1\" ?1", "it's \"$1\" ?1", "it's \"$1\" ?1", "it's \"$1\" ?1", "1900000000000", "1800000000123", "queue it's \"$1\" ?1"
 
 -- countMessages 1
 /* pgqrs:countMessages */ select count(*) from "public"."pgqrs_messages" where id > $1::text::bigint;
@@ -51,40 +76,44 @@
 
 -- createQueue 1
 /* pgqrs:createQueue */ insert into "public"."pgqrs_queues" (
-  name, created_at, updated_at, paused_at, lease_ms, max_attempts, max_crashes, backoff, retention_ms
+  name, created_at, updated_at, paused_at, lease_ms, max_attempts, max_crashes, backoff, retention_ms,
+  dead_retention_ms, concurrency
 )
 select $1::text, date_trunc('milliseconds', statement_timestamp()), date_trunc('milliseconds', statement_timestamp()), null, $2::text::bigint, $3::text::bigint,
-  $4::text::bigint, $5::text::json, $6::text::bigint
+  $4::text::bigint, $5::text::json, $6::text::bigint, $7::text::bigint, $8::text::bigint
 where true
 on conflict (name) do nothing
-returning id, name, trunc(extract(epoch from created_at) * 1000)::bigint as created_ms,
-  trunc(extract(epoch from updated_at) * 1000)::bigint as updated_ms, trunc(extract(epoch from paused_at) * 1000)::bigint as paused_ms, lease_ms, max_attempts, max_crashes, cast(backoff as text), retention_ms;
--- values: "queue it's \"$1\" ?1", null, "5", "10", "{\"note\":\"x\"}", "1000"
+returning id, name, round(date_part('epoch', created_at) * 1000)::bigint as created_ms,
+  round(date_part('epoch', updated_at) * 1000)::bigint as updated_ms, round(date_part('epoch', paused_at) * 1000)::bigint as paused_ms, lease_ms, max_attempts, max_crashes, cast(backoff as text), retention_ms, concurrency,
+  dead_retention_ms;
+-- values: "queue it's \"$1\" ?1", null, "5", "10", "{\"note\":\"x\"}", "1000", null, "3"
 
 -- createQueue 2
 /* pgqrs:createQueue */ insert into "public"."pgqrs_queues" (
-  name, created_at, updated_at, paused_at, lease_ms, max_attempts, max_crashes, backoff, retention_ms
+  name, created_at, updated_at, paused_at, lease_ms, max_attempts, max_crashes, backoff, retention_ms,
+  dead_retention_ms, concurrency
 )
 select $1::text, date_trunc('milliseconds', statement_timestamp()), date_trunc('milliseconds', statement_timestamp()), date_trunc('milliseconds', statement_timestamp()), $2::text::bigint, $3::text::bigint,
-  $4::text::bigint, $5::text::json, $6::text::bigint
+  $4::text::bigint, $5::text::json, $6::text::bigint, $7::text::bigint, $8::text::bigint
 where true
 on conflict (name) do nothing
-returning id, name, trunc(extract(epoch from created_at) * 1000)::bigint as created_ms,
-  trunc(extract(epoch from updated_at) * 1000)::bigint as updated_ms, trunc(extract(epoch from paused_at) * 1000)::bigint as paused_ms, lease_ms, max_attempts, max_crashes, cast(backoff as text), retention_ms;
--- values: "queue it's \"$1\" ?1", null, "5", "10", "{\"note\":\"x\"}", "1000"
+returning id, name, round(date_part('epoch', created_at) * 1000)::bigint as created_ms,
+  round(date_part('epoch', updated_at) * 1000)::bigint as updated_ms, round(date_part('epoch', paused_at) * 1000)::bigint as paused_ms, lease_ms, max_attempts, max_crashes, cast(backoff as text), retention_ms, concurrency,
+  dead_retention_ms;
+-- values: "queue it's \"$1\" ?1", null, "5", "10", "{\"note\":\"x\"}", "1000", null, "3"
 
 -- createSchema 1
 /* pgqrs:createSchema */ create schema if not exists "pgqrs";
 
 -- deleteLeased 1
-/* pgqrs:deleteLeased */ select * from "public"."pgqrs_delete_leased"($1::text::json, $2::text);
+/* pgqrs:deleteLeased */ select i from "public"."pgqrs_delete_leased"($1::text::json, $2::text) i;
 -- values: "[{\"id\":5,\"token\":null},{\"id\":7,\"token\":3}]", "it's \"$1\" ?1"
 
 -- deleteMessages 1
 /* pgqrs:deleteMessages */ with held as materialized (
-  select id from "public"."pgqrs_messages" where id = any($1::text::bigint[]) order by id for update
+  select id, state from "public"."pgqrs_messages" where id = any($1::text::bigint[]) order by id for update
 )
-delete from "public"."pgqrs_messages" where id = any (array(select id from held)) returning id;
+delete from "public"."pgqrs_messages" where id = any (array(select id from held)) returning id, case when state = 'leased' then pg_notify('pgqrs_public', 'control')::text end;
 -- values: "{1,2}"
 
 -- deleteQueue 1
@@ -96,7 +125,8 @@ delete from "public"."pgqrs_messages" where id = any (array(select id from held)
 -- values: "queue it's \"$1\" ?1", "queue it's \"$1\" ?1"
 /* pgqrs:deleteQueue */ delete from "public"."pgqrs_archive" where queue_id = (select q.id from "public"."pgqrs_queues" q where q.name = $1::text) and not exists (select 1 from "public"."pgqrs_messages" m where m.queue_id = (select q.id from "public"."pgqrs_queues" q where q.name = $2::text));
 -- values: "queue it's \"$1\" ?1", "queue it's \"$1\" ?1"
-/* pgqrs:deleteQueue */ delete from "public"."pgqrs_queues" where name = $1::text and not exists (select 1 from "public"."pgqrs_messages" m where m.queue_id = (select q.id from "public"."pgqrs_queues" q where q.name = $2::text)) returning id;
+/* pgqrs:deleteQueue */ delete from "public"."pgqrs_queues" where name = $1::text and not exists (select 1 from "public"."pgqrs_messages" m where m.queue_id = (select q.id from "public"."pgqrs_queues" q where q.name = $2::text))
+returning id;
 -- values: "queue it's \"$1\" ?1", "queue it's \"$1\" ?1"
 
 -- deleteQueue 2
@@ -105,7 +135,7 @@ delete from "public"."pgqrs_messages" where id = any (array(select id from held)
 -- values: "queue it's \"$1\" ?1"
 /* pgqrs:deleteQueue */ select 1 where pg_advisory_xact_lock(hashtextextended('pgqrs:replay', 0))::text is null;
 /* pgqrs:deleteQueue */ with held as materialized (
-  select id from "public"."pgqrs_messages" where queue_id = (select q.id from "public"."pgqrs_queues" q where q.name = $1::text) order by id for update
+  select id, state from "public"."pgqrs_messages" where queue_id = (select q.id from "public"."pgqrs_queues" q where q.name = $1::text) order by id for update
 )
 delete from "public"."pgqrs_messages" where id in (select id from held);
 -- values: "queue it's \"$1\" ?1"
@@ -113,7 +143,8 @@ delete from "public"."pgqrs_messages" where id in (select id from held);
 -- values: "queue it's \"$1\" ?1"
 /* pgqrs:deleteQueue */ delete from "public"."pgqrs_archive" where queue_id = (select q.id from "public"."pgqrs_queues" q where q.name = $1::text) and true;
 -- values: "queue it's \"$1\" ?1"
-/* pgqrs:deleteQueue */ delete from "public"."pgqrs_queues" where name = $1::text and true returning id;
+/* pgqrs:deleteQueue */ delete from "public"."pgqrs_queues" where name = $1::text and true
+returning id, pg_notify('pgqrs_public', 'control')::text;
 -- values: "queue it's \"$1\" ?1"
 
 -- dropObject 1
@@ -124,12 +155,12 @@ delete from "public"."pgqrs_messages" where id in (select id from held);
 
 -- endMessages 1
 /* pgqrs:endMessages */ with held as materialized (
-  select id from "public"."pgqrs_messages" where id = any($1::text::bigint[]) order by id for update
+  select id, state from "public"."pgqrs_messages" where id = any($1::text::bigint[]) order by id for update
 ), gone as (
-  delete from "public"."pgqrs_messages" where id = any (array(select id from held)) returning *
+  delete from "public"."pgqrs_messages" where id = any (array(select id from held)) returning *, case when state = 'leased' then pg_notify('pgqrs_public', 'control')::text end
 )
-insert into "public"."pgqrs_archive" (id, queue_id, priority, enqueued_at, token, max_attempts, max_crashes, key, type, headers, payload, outcome, reason, archived_at, archived_by, processing_ms, attempts, crashes, error)
-select id, queue_id, priority, enqueued_at, token, max_attempts, max_crashes, key, type, headers, payload, $2::text, $3::text, date_trunc('milliseconds', statement_timestamp()), $4::text, trunc(extract(epoch from date_trunc('milliseconds', statement_timestamp()) - leased_at) * 1000)::bigint,
+insert into "public"."pgqrs_archive" (id, queue_id, priority, enqueued_at, token, max_attempts, max_crashes, expires_at, key, type, headers, retry, payload, outcome, reason, archived_at, archived_by, processing_ms, attempts, crashes, error)
+select id, queue_id, priority, enqueued_at, token, max_attempts, max_crashes, expires_at, key, type, headers, retry, payload, $2::text, $3::text, date_trunc('milliseconds', statement_timestamp()), $4::text, trunc(extract(epoch from date_trunc('milliseconds', statement_timestamp()) - leased_at) * 1000)::bigint,
   attempts, crashes, error
 from gone
 returning id;
@@ -137,42 +168,78 @@ returning id;
 
 -- enqueueMessages 1
 /* pgqrs:enqueueMessages */ select cast(e as text) from "public"."pgqrs_enqueue_many"(
-  $1::text, $2::text::json, $3::text::json, null
+  $1::text, $2::text::json, $3::text::json, $4::text, null
 ) e;
--- values: "queue it's \"$1\" ?1", "[1,\"two\"]", "{\"delay_ms\":5,\"priority\":9,\"max_attempts\":2,\"headers\":{\"type\":\"mail\"}}"
+-- values: "queue it's \"$1\" ?1", "[1,\"two\"]", "{\"delay_ms\":5,\"priority\":9,\"ttl_ms\":7,\"headers\":{\"type\":\"mail\"},\"retry\":{\"maxAttempts\":2}}", null
 
 -- enqueueMessages 2
 /* pgqrs:enqueueMessages */ select cast(e as text) from "public"."pgqrs_enqueue_many"(
-  $1::text, $2::text::json, $3::text::json, null
+  $1::text, $2::text::json, $3::text::json, $4::text, null
 ) e;
--- values: "queue it's \"$1\" ?1", "[1]", "{\"at_ms\":1900000000000}"
+-- values: "queue it's \"$1\" ?1", "[1]", "{\"at_ms\":1900000000000}", "it's \"$1\" ?1"
 
 -- enqueueMessages 3
 /* pgqrs:enqueueMessages */ select cast(e as text) from "public"."pgqrs_enqueue_many"(
-  $1::text, $2::text::json, $3::text::json, null
+  $1::text, $2::text::json, $3::text::json, $4::text, null
 ) e;
--- values: "queue it's \"$1\" ?1", "[1,\"two\"]", "[{\"key\":\"it's \\\"$1\\\" ?1\",\"hash\":\"ab\",\"conflict\":\"replace\",\"hold\":\"time\",\"hold_ms\":1000},{\"delay_ms\":5,\"priority\":9,\"max_attempts\":2,\"headers\":{\"type\":\"mail\"}}]"
+-- values: "queue it's \"$1\" ?1", "[1,\"two\"]", "[{\"key\":\"it's \\\"$1\\\" ?1\",\"hash\":\"ab\",\"conflict\":\"replace\",\"hold\":\"time\",\"hold_ms\":1000},{\"delay_ms\":5,\"priority\":9,\"ttl_ms\":7,\"headers\":{\"type\":\"mail\"},\"retry\":{\"maxAttempts\":2}}]", null
+
+-- enqueueMessages 4
+/* pgqrs:enqueueMessages */ select cast(e as text) from "public"."pgqrs_enqueue_many"(
+  $1::text, $2::text::json, $3::text::json, $4::text, null
+) e;
+-- values: "queue it's \"$1\" ?1", "[1,\"two\"]", "[{},{\"delay_ms\":5,\"priority\":9,\"ttl_ms\":7,\"headers\":{\"type\":\"mail\"},\"retry\":{\"maxAttempts\":2}}]", null
+
+-- enqueueMessages 5
+/* pgqrs:enqueueMessages */ select cast(e as text) from (select set_config('lock_timeout', $1::text, true) as ms) l
+cross join lateral "public"."pgqrs_enqueue_many"(
+  case when l.ms is not null then $2::text end, $3::text::json, $4::text::json, $5::text, null
+) e;
+-- values: "500", "queue it's \"$1\" ?1", "[1]", "[{\"key\":\"it's \\\"$1\\\" ?1\",\"hash\":\"ab\",\"conflict\":\"replace\",\"hold\":\"time\",\"hold_ms\":1000,\"is_alone\":1}]", null
 
 -- extendLeased 1
-/* pgqrs:extendLeased */ select * from "public"."pgqrs_extend_leased"($1::text::json, $2::text, null);
+/* pgqrs:extendLeased */ select i from "public"."pgqrs_extend_leased"($1::text::json, $2::text, null) i;
 -- values: "[{\"id\":7,\"token\":3,\"lease_ms\":5}]", "it's \"$1\" ?1"
 
 -- failLeased 1
-/* pgqrs:failLeased */ select * from "public"."pgqrs_fail_leased"($1::text::json, $2::text, $3::text, null);
+/* pgqrs:failLeased */ select i from "public"."pgqrs_fail_leased"($1::text::json, $2::text, $3::text, null) i;
 -- values: "[{\"id\":7,\"token\":3,\"delay_ms\":5,\"is_final\":0,\"error\":{\"message\":\"x\"}}]", "it's \"$1\" ?1", "it's \"$1\" ?1"
+
+-- findEndings 1
+/* pgqrs:findEndings */ select id, token, outcome from "public"."pgqrs_archive" where id = any($1::text::bigint[]);
+-- values: "{1,2}"
 
 -- findArchived 1
 /* pgqrs:findArchived */ select id, (select q.name from "public"."pgqrs_queues" q where q.id = queue_id), outcome, priority,
-  trunc(extract(epoch from enqueued_at) * 1000)::bigint, trunc(extract(epoch from archived_at) * 1000)::bigint, archived_by, processing_ms, reason,
-  attempts, crashes, max_attempts, key, cast(headers as text), cast(payload as text), cast(error as text), cast(result as text) from "public"."pgqrs_archive" where id = $1::text::bigint;
+  round(date_part('epoch', enqueued_at) * 1000)::bigint, round(date_part('epoch', archived_at) * 1000)::bigint, archived_by, processing_ms, reason,
+  attempts, crashes, max_attempts, key, cast(headers as text), cast(payload as text), cast(error as text), cast(result as text), round(date_part('epoch', expires_at) * 1000)::bigint from "public"."pgqrs_archive" where id = $1::text::bigint;
 -- values: "7"
 
 -- findMessage 1
 /* pgqrs:findMessage */ select id, (select q.name from "public"."pgqrs_queues" q where q.id = queue_id),
   case when state = 'ready' and due_at > date_trunc('milliseconds', statement_timestamp()) then 'delayed' else state end,
-  priority, trunc(extract(epoch from due_at) * 1000)::bigint, trunc(extract(epoch from enqueued_at) * 1000)::bigint, token, holder, trunc(extract(epoch from lease_until) * 1000)::bigint,
-  attempts, crashes, max_attempts, key, cast(headers as text), cast(payload as text), cast(error as text) from "public"."pgqrs_messages" where id = $1::text::bigint;
+  priority, round(date_part('epoch', due_at) * 1000)::bigint, round(date_part('epoch', enqueued_at) * 1000)::bigint, token, holder, round(date_part('epoch', lease_until) * 1000)::bigint,
+  attempts, crashes, max_attempts, key, cast(headers as text), cast(payload as text), cast(error as text),
+  max_crashes, cast(retry as text), cast(progress as text), round(date_part('epoch', expires_at) * 1000)::bigint from "public"."pgqrs_messages" where id = $1::text::bigint;
 -- values: "7"
+
+-- findOverdue 1
+/* pgqrs:findOverdue */ select 1 where set_config('enable_seqscan', 'off', true) is null
+or set_config('enable_bitmapscan', 'off', true) is null or set_config('enable_hashjoin', 'off', true) is null
+or set_config('enable_mergejoin', 'off', true) is null;
+/* pgqrs:findOverdue */ select q.id, case when (select a.id from "public"."pgqrs_archive" a
+    where a.queue_id = q.id and a.outcome = 'failed' and a.archived_at < date_trunc('milliseconds', statement_timestamp()) - q.dead_retention_ms * interval '1 millisecond'
+    order by a.archived_at, a.id limit 1) is null then 0 else 1 end, (
+  select case when count(*) filter (where x.outcome <> 'failed') > 0 or count(*) = 20 then 1 else 0 end
+  from (select x.outcome from (
+    select a.outcome from "public"."pgqrs_archive" a
+    where a.queue_id = q.id and a.archived_at >= coalesce(q.purged_until, 'epoch'::timestamptz)
+      and a.archived_at < date_trunc('milliseconds', statement_timestamp()) - q.retention_ms * interval '1 millisecond'
+    order by a.archived_at, a.id limit 20
+  ) x) x
+)
+from "public"."pgqrs_queues" q where q.id > $1::text::bigint order by q.id limit $2::text::bigint;
+-- values: "7", "100"
 
 -- findObjects 1
 /* pgqrs:findObjects */ select cast(objects as text) from (with made as materialized (select json_array_elements_text($1::text::json) as name),
@@ -227,9 +294,14 @@ union
 select queue_id from "public"."pgqrs_messages" where state = 'leased' and not exists (select 1 from "public"."pgqrs_queues" q where q.id = queue_id)
 order by 1;
 
+-- findProgress 1
+/* pgqrs:findProgress */ select cast(progress as text) from "public"."pgqrs_messages" where id = $1::text::bigint;
+-- values: "7"
+
 -- findQueue 1
-/* pgqrs:findQueue */ select id, name, trunc(extract(epoch from created_at) * 1000)::bigint as created_ms,
-  trunc(extract(epoch from updated_at) * 1000)::bigint as updated_ms, trunc(extract(epoch from paused_at) * 1000)::bigint as paused_ms, lease_ms, max_attempts, max_crashes, cast(backoff as text), retention_ms from "public"."pgqrs_queues" where name = $1::text;
+/* pgqrs:findQueue */ select id, name, round(date_part('epoch', created_at) * 1000)::bigint as created_ms,
+  round(date_part('epoch', updated_at) * 1000)::bigint as updated_ms, round(date_part('epoch', paused_at) * 1000)::bigint as paused_ms, lease_ms, max_attempts, max_crashes, cast(backoff as text), retention_ms, concurrency,
+  dead_retention_ms from "public"."pgqrs_queues" where name = $1::text;
 -- values: "queue it's \"$1\" ?1"
 
 -- findRefusal 1
@@ -265,145 +337,339 @@ order by 1, 2;
   quote_ident(current_user),
   (select string_agg(format('%I.%I', n.nspname, c.relname), ', ' order by c.relname)
     from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
-    where n.nspname = $6::text and c.relkind = 'r' and 'table ' || c.relname in (select json_array_elements_text('["table pgqrs_migrations","table pgqrs_queues","table pgqrs_messages","index pgqrs_messages_ready","index pgqrs_messages_leased","table pgqrs_archive","index pgqrs_archive_ended","index pgqrs_archive_dead","table pgqrs_keys","function pgqrs_claim(p_queue text, p_limit bigint, p_lease_ms bigint, p_default_lease_ms bigint, p_holder text, p_type text, p_now timestamp with time zone)","function pgqrs_archive_leased(p_items json, p_holder text, p_by text, p_now timestamp with time zone)","function pgqrs_delete_leased(p_items json, p_holder text)","function pgqrs_release_leased(p_items json, p_holder text, p_now timestamp with time zone)","function pgqrs_extend_leased(p_items json, p_holder text, p_now timestamp with time zone)","function pgqrs_fail_leased(p_items json, p_holder text, p_by text, p_now timestamp with time zone)","function pgqrs_enqueue_many(p_queue text, p_payloads json, p_options json, p_now timestamp with time zone)","function pgqrs_enqueue(queue text, payload json, options json)"]'::json)));
+    where n.nspname = $6::text and c.relkind = 'r' and 'table ' || c.relname in (select json_array_elements_text('["table pgqrs_migrations","table pgqrs_queues","table pgqrs_messages","index pgqrs_messages_ready","index pgqrs_messages_leased","table pgqrs_archive","index pgqrs_archive_ended","index pgqrs_archive_dead","table pgqrs_keys","table pgqrs_workers","table pgqrs_maintenance","function pgqrs_claim(p_queue text, p_limit bigint, p_lease_ms bigint, p_default_lease_ms bigint, p_holder text, p_type text, p_max_attempts bigint, p_is_ahead boolean, p_now timestamp with time zone)","function pgqrs_archive_leased(p_items json, p_holder text, p_by text, p_now timestamp with time zone)","function pgqrs_archive_plain(p_ids bigint[], p_tokens bigint[], p_holder text, p_by text, p_now timestamp with time zone)","function pgqrs_delete_leased(p_items json, p_holder text)","function pgqrs_release_leased(p_items json, p_holder text, p_now timestamp with time zone)","function pgqrs_extend_leased(p_items json, p_holder text, p_now timestamp with time zone)","function pgqrs_beat(p_items json, p_holder text, p_now timestamp with time zone)","function pgqrs_look(p_queues json, p_now timestamp with time zone)","function pgqrs_endings(p_ids json)","function pgqrs_fail_leased(p_items json, p_holder text, p_by text, p_now timestamp with time zone)","function pgqrs_enqueue_many(p_queue text, p_payloads json, p_options json, p_hint text, p_now timestamp with time zone)","function pgqrs_enqueue(queue text, payload json, options json)"]'::json)));
 -- values: "it's \"$1\" ?1", "it's \"$1\" ?1", "it's \"$1\" ?1", "it's \"$1\" ?1", "it's \"$1\" ?1", "it's \"$1\" ?1"
 
+-- forgetWorkers 1
+/* pgqrs:forgetWorkers */ select 1 where set_config('enable_seqscan', 'off', true) is null
+or set_config('enable_bitmapscan', 'off', true) is null or set_config('enable_hashjoin', 'off', true) is null
+or set_config('enable_mergejoin', 'off', true) is null;
+/* pgqrs:forgetWorkers */ with target as materialized (
+  select w.holder from "public"."pgqrs_workers" w
+  where w.seen_at < date_trunc('milliseconds', statement_timestamp()) - $1::text::bigint * interval '1 millisecond'
+    and (w.paused_at is null or w.seen_at < date_trunc('milliseconds', statement_timestamp()) - $2::text::bigint * interval '1 millisecond') and (
+    select m.id from "public"."pgqrs_messages" m
+    where m.queue_id = any (array(
+      select q.id from json_array_elements_text(w.queues) n cross join lateral (
+        select q.id from "public"."pgqrs_queues" q where q.name = n.value limit 1
+      ) q
+    )) and m.state = 'leased' and m.holder = w.holder
+    limit 1
+  ) is null
+  limit $3::text::bigint
+  for update of w skip locked
+), gone as (
+  delete from "public"."pgqrs_workers" where holder = any (array(select holder from target)) returning holder
+)
+select count(*) from gone;
+-- values: "300000", "86400000", "100"
+
+-- giveTurnBack 1
+/* pgqrs:giveTurnBack */ update "public"."pgqrs_maintenance"
+set next_at = date_trunc('milliseconds', statement_timestamp()), key_queue_id = $1::text::bigint, key = $2::text
+where id = 1 and next_at = date_trunc('milliseconds', to_timestamp(($3::text::numeric / 1000)::float8) + interval '500 microseconds');
+-- values: "7", "it's \"$1\" ?1", "1900000000000"
+
+-- keepTurn 1
+/* pgqrs:keepTurn */ update "public"."pgqrs_maintenance"
+set next_at = case when next_at < date_trunc('milliseconds', statement_timestamp()) + $1::text::bigint * interval '1 millisecond' then date_trunc('milliseconds', statement_timestamp()) + $2::text::bigint * interval '1 millisecond' else next_at + $3::text::bigint * interval '1 millisecond' end, key_queue_id = $4::text::bigint, key = $5::text
+where id = 1 and next_at = date_trunc('milliseconds', to_timestamp(($6::text::numeric / 1000)::float8) + interval '500 microseconds')
+returning round(date_part('epoch', next_at) * 1000)::bigint, key_queue_id, key;
+-- values: "60000", "60000", "1", "7", "it's \"$1\" ?1", "1900000000000"
+
 -- listAttempts 1
-/* pgqrs:listAttempts */ select id, attempts from "public"."pgqrs_messages" where id = any($1::text::bigint[]);
+/* pgqrs:listAttempts */ select id, attempts, cast(retry as text) from "public"."pgqrs_messages" where id = any($1::text::bigint[]);
 -- values: "{1,2}"
 
 -- listArchived 1
 /* pgqrs:listArchived */ select id, (select q.name from "public"."pgqrs_queues" q where q.id = queue_id), outcome, priority,
-  trunc(extract(epoch from enqueued_at) * 1000)::bigint, trunc(extract(epoch from archived_at) * 1000)::bigint, archived_by, processing_ms, reason,
-  attempts, crashes, max_attempts, key, cast(headers as text), cast(payload as text), cast(error as text), cast(result as text) from "public"."pgqrs_archive" where id in (select p.id from "public"."pgqrs_queues" q cross join lateral (select id from "public"."pgqrs_archive" where queue_id = q.id and true order by archived_at desc, id desc limit $1::text::bigint) p)
+  round(date_part('epoch', enqueued_at) * 1000)::bigint, round(date_part('epoch', archived_at) * 1000)::bigint, archived_by, processing_ms, reason,
+  attempts, crashes, max_attempts, key, cast(headers as text), cast(payload as text), cast(error as text), cast(result as text), round(date_part('epoch', expires_at) * 1000)::bigint from "public"."pgqrs_archive" where id in (select p.id from "public"."pgqrs_queues" q cross join lateral (select id from "public"."pgqrs_archive" where queue_id = q.id and true order by archived_at desc, id desc limit $1::text::bigint) p)
 order by archived_at desc, id desc limit $2::text::bigint offset $3::text::bigint;
 -- values: "30", "10", "20"
 
 -- listArchived 2
 /* pgqrs:listArchived */ select id, (select q.name from "public"."pgqrs_queues" q where q.id = queue_id), outcome, priority,
-  trunc(extract(epoch from enqueued_at) * 1000)::bigint, trunc(extract(epoch from archived_at) * 1000)::bigint, archived_by, processing_ms, reason,
-  attempts, crashes, max_attempts, key, cast(headers as text), cast(payload as text), cast(error as text), cast(result as text) from "public"."pgqrs_archive" where outcome = 'failed' and queue_id = (select q.id from "public"."pgqrs_queues" q where q.name = $1::text) and reason = $2::text and type = $3::text and key = $4::text and archived_by = $5::text and archived_at < date_trunc('milliseconds', to_timestamp(($6::text::numeric / 1000)::float8) + interval '500 microseconds') and archived_at >= date_trunc('milliseconds', to_timestamp(($7::text::numeric / 1000)::float8) + interval '500 microseconds') and (archived_at, id) < (date_trunc('milliseconds', to_timestamp(($8::text::numeric / 1000)::float8) + interval '500 microseconds'), $9::text::bigint)
+  round(date_part('epoch', enqueued_at) * 1000)::bigint, round(date_part('epoch', archived_at) * 1000)::bigint, archived_by, processing_ms, reason,
+  attempts, crashes, max_attempts, key, cast(headers as text), cast(payload as text), cast(error as text), cast(result as text), round(date_part('epoch', expires_at) * 1000)::bigint from "public"."pgqrs_archive" where outcome = 'failed' and queue_id = (select q.id from "public"."pgqrs_queues" q where q.name = $1::text) and reason = $2::text and type = $3::text and key = $4::text and archived_by = $5::text and archived_at < date_trunc('milliseconds', to_timestamp(($6::text::numeric / 1000)::float8) + interval '500 microseconds') and archived_at >= date_trunc('milliseconds', to_timestamp(($7::text::numeric / 1000)::float8) + interval '500 microseconds') and (archived_at, id) < (date_trunc('milliseconds', to_timestamp(($8::text::numeric / 1000)::float8) + interval '500 microseconds'), $9::text::bigint)
 order by archived_at desc, id desc limit $10::text::bigint offset $11::text::bigint;
 -- values: "queue it's \"$1\" ?1", "it's \"$1\" ?1", "it's \"$1\" ?1", "it's \"$1\" ?1", "it's \"$1\" ?1", "1900000000000", "1800000000123", "1900000000000", "7", "10", "0"
 
--- listHolders 1
-/* pgqrs:listHolders */ select m.holder, q.name, count(*), trunc(extract(epoch from min(m.leased_at)) * 1000)::bigint, trunc(extract(epoch from max(m.lease_until)) * 1000)::bigint,
-  count(*) filter (where m.lease_until <= date_trunc('milliseconds', statement_timestamp()))
-from "public"."pgqrs_messages" m join "public"."pgqrs_queues" q on q.id = m.queue_id
-where m.state = 'leased'
-group by m.holder, q.name
-order by m.holder, q.name;
+-- listEndings 1
+/* pgqrs:listEndings */ select id, outcome, reason, cast(result as text), cast(error as text) from "public"."pgqrs_endings"($1::text::json);
+-- values: "[1,2]"
 
 -- listMessages 1
 /* pgqrs:listMessages */ select id, (select q.name from "public"."pgqrs_queues" q where q.id = queue_id),
   case when state = 'ready' and due_at > date_trunc('milliseconds', statement_timestamp()) then 'delayed' else state end,
-  priority, trunc(extract(epoch from due_at) * 1000)::bigint, trunc(extract(epoch from enqueued_at) * 1000)::bigint, token, holder, trunc(extract(epoch from lease_until) * 1000)::bigint,
-  attempts, crashes, max_attempts, key, cast(headers as text), cast(payload as text), cast(error as text) from "public"."pgqrs_messages" where id > $1::text::bigint order by id limit $2::text::bigint;
+  priority, round(date_part('epoch', due_at) * 1000)::bigint, round(date_part('epoch', enqueued_at) * 1000)::bigint, token, holder, round(date_part('epoch', lease_until) * 1000)::bigint,
+  attempts, crashes, max_attempts, key, cast(headers as text), cast(payload as text), cast(error as text),
+  max_crashes, cast(retry as text), cast(progress as text), round(date_part('epoch', expires_at) * 1000)::bigint from "public"."pgqrs_messages" where id > $1::text::bigint order by id limit $2::text::bigint;
 -- values: "0", "10"
 
 -- listMessages 2
 /* pgqrs:listMessages */ select id, (select q.name from "public"."pgqrs_queues" q where q.id = queue_id),
   case when state = 'ready' and due_at > date_trunc('milliseconds', statement_timestamp()) then 'delayed' else state end,
-  priority, trunc(extract(epoch from due_at) * 1000)::bigint, trunc(extract(epoch from enqueued_at) * 1000)::bigint, token, holder, trunc(extract(epoch from lease_until) * 1000)::bigint,
-  attempts, crashes, max_attempts, key, cast(headers as text), cast(payload as text), cast(error as text) from "public"."pgqrs_messages" where id > $1::text::bigint and queue_id = (select q.id from "public"."pgqrs_queues" q where q.name = $2::text) and type = $3::text and key = $4::text and state = 'leased' order by id limit $5::text::bigint;
+  priority, round(date_part('epoch', due_at) * 1000)::bigint, round(date_part('epoch', enqueued_at) * 1000)::bigint, token, holder, round(date_part('epoch', lease_until) * 1000)::bigint,
+  attempts, crashes, max_attempts, key, cast(headers as text), cast(payload as text), cast(error as text),
+  max_crashes, cast(retry as text), cast(progress as text), round(date_part('epoch', expires_at) * 1000)::bigint from "public"."pgqrs_messages" where id > $1::text::bigint and queue_id = (select q.id from "public"."pgqrs_queues" q where q.name = $2::text) and type = $3::text and key = $4::text and state = 'leased' order by id limit $5::text::bigint;
 -- values: "7", "queue it's \"$1\" ?1", "it's \"$1\" ?1", "it's \"$1\" ?1", "10"
 
 -- listMigrations 1
 /* pgqrs:listMigrations */ select version, name, cast(objects as text) from "public"."pgqrs_migrations" order by version;
 
 -- listQueues 1
-/* pgqrs:listQueues */ select id, name, trunc(extract(epoch from created_at) * 1000)::bigint as created_ms,
-  trunc(extract(epoch from updated_at) * 1000)::bigint as updated_ms, trunc(extract(epoch from paused_at) * 1000)::bigint as paused_ms, lease_ms, max_attempts, max_crashes, cast(backoff as text), retention_ms from "public"."pgqrs_queues" order by name;
+/* pgqrs:listQueues */ select id, name, round(date_part('epoch', created_at) * 1000)::bigint as created_ms,
+  round(date_part('epoch', updated_at) * 1000)::bigint as updated_ms, round(date_part('epoch', paused_at) * 1000)::bigint as paused_ms, lease_ms, max_attempts, max_crashes, cast(backoff as text), retention_ms, concurrency,
+  dead_retention_ms from "public"."pgqrs_queues" order by name;
+
+-- listWorkers 1
+/* pgqrs:listWorkers */ select coalesce(w.name, h.name), cast(coalesce(w.queues, h.queues) as text),
+  round(date_part('epoch', w.started_at) * 1000)::bigint, round(date_part('epoch', w.seen_at) * 1000)::bigint, round(date_part('epoch', w.paused_at) * 1000)::bigint,
+  coalesce(h.leased, 0), coalesce(h.expired, 0), round(date_part('epoch', h.leased_at) * 1000)::bigint, round(date_part('epoch', h.lease_until) * 1000)::bigint,
+  round(date_part('epoch', date_trunc('milliseconds', statement_timestamp())) * 1000)::bigint - round(date_part('epoch', w.seen_at) * 1000)::bigint
+from "public"."pgqrs_workers" w full join (
+  select m.holder, substr(holder, 1, length(holder) - 9) as name, json_agg(distinct q.name) as queues, count(*) as leased,
+    count(*) filter (where m.lease_until <= date_trunc('milliseconds', statement_timestamp())) as expired, min(m.leased_at) as leased_at,
+    max(m.lease_until) as lease_until
+  from "public"."pgqrs_messages" m join "public"."pgqrs_queues" q on q.id = m.queue_id
+  where m.state = 'leased'
+  group by m.holder
+) h on h.holder = w.holder
+where coalesce($1::text, w.name, h.name) = coalesce(w.name, h.name);
+-- values: null
+
+-- listWorkers 2
+/* pgqrs:listWorkers */ select coalesce(w.name, h.name), cast(coalesce(w.queues, h.queues) as text),
+  round(date_part('epoch', w.started_at) * 1000)::bigint, round(date_part('epoch', w.seen_at) * 1000)::bigint, round(date_part('epoch', w.paused_at) * 1000)::bigint,
+  coalesce(h.leased, 0), coalesce(h.expired, 0), round(date_part('epoch', h.leased_at) * 1000)::bigint, round(date_part('epoch', h.lease_until) * 1000)::bigint,
+  round(date_part('epoch', date_trunc('milliseconds', statement_timestamp())) * 1000)::bigint - round(date_part('epoch', w.seen_at) * 1000)::bigint
+from "public"."pgqrs_workers" w full join (
+  select m.holder, substr(holder, 1, length(holder) - 9) as name, json_agg(distinct q.name) as queues, count(*) as leased,
+    count(*) filter (where m.lease_until <= date_trunc('milliseconds', statement_timestamp())) as expired, min(m.leased_at) as leased_at,
+    max(m.lease_until) as lease_until
+  from "public"."pgqrs_messages" m join "public"."pgqrs_queues" q on q.id = m.queue_id
+  where m.state = 'leased'
+  group by m.holder
+) h on h.holder = w.holder
+where coalesce($1::text, w.name, h.name) = coalesce(w.name, h.name);
+-- values: "it's \"$1\" ?1"
+
+-- lookForWork 1
+/* pgqrs:lookForWork */ select (select q.name from "public"."pgqrs_queues" q where q.id = queue_id), min(due_ms) from "public"."pgqrs_look"($1::text::json, null) group by queue_id union all select null, 1 from "public"."pgqrs_workers" where holder = $2::text and paused_at is not null;
+-- values: "[\"queue it's \\\"$1\\\" ?1\",\"it's \\\"$1\\\" ?1\"]", "it's \"$1\" ?1"
 
 -- lockMigrations 1
 /* pgqrs:lockMigrations */ select pg_advisory_xact_lock(hashtextextended($1::text, 0));
 -- values: "pgqrs:it's \"$1\" ?1"
 
+-- notePurged 1
+/* pgqrs:notePurged */ update "public"."pgqrs_queues" set purged_until = date_trunc('milliseconds', to_timestamp(($1::text::numeric / 1000)::float8) + interval '500 microseconds')
+where id = $2::text::bigint and coalesce(purged_until, 'epoch'::timestamptz) < date_trunc('milliseconds', to_timestamp(($3::text::numeric / 1000)::float8) + interval '500 microseconds');
+-- values: "1900000000000", "7", "1900000000000"
+
+-- pauseWorkers 1
+/* pgqrs:pauseWorkers */ with changed as (update "public"."pgqrs_workers" set paused_at = coalesce(paused_at, date_trunc('milliseconds', statement_timestamp())) where name = $1::text returning holder) select holder, cast(pg_notify('pgqrs_public', $2::text) as text) from changed;
+-- values: "it's \"$1\" ?1", "it's \"$1\" ?1"
+
+-- pauseWorkers 2
+/* pgqrs:pauseWorkers */ with changed as (update "public"."pgqrs_workers" set paused_at = null where name = $1::text returning holder) select holder, cast(pg_notify('pgqrs_public', $2::text) as text) from changed;
+-- values: "it's \"$1\" ?1", "it's \"$1\" ?1"
+
 -- ping 1
-/* pgqrs:ping */ select trunc(extract(epoch from date_trunc('milliseconds', statement_timestamp())) * 1000)::bigint;
+/* pgqrs:ping */ select round(date_part('epoch', date_trunc('milliseconds', statement_timestamp())) * 1000)::bigint;
+
+-- progressLeased 1
+/* pgqrs:progressLeased */ with i as materialized (
+  select * from json_to_recordset($1::text::json) as i(
+    id bigint, token bigint, progress json
+  )
+), held as materialized (
+  select m.id from "public"."pgqrs_messages" m
+  where m.id = any (array(select i.id from i)) and m.holder = $2::text
+  order by m.id for update
+)
+update "public"."pgqrs_messages" m set progress = i.progress from i
+where m.id = any (array(select held.id from held)) and m.id = i.id and m.token = i.token and m.holder = $3::text
+returning m.id;
+-- values: "[{\"id\":7,\"token\":3,\"progress\":[1]}]", "it's \"$1\" ?1", "it's \"$1\" ?1"
 
 -- purgeArchived 1
 /* pgqrs:purgeArchived */ with target as materialized (select id from "public"."pgqrs_archive" where true and archived_at < (
-  select date_trunc('milliseconds', statement_timestamp()) - q.retention_ms * interval '1 millisecond' from "public"."pgqrs_queues" q where q.id = queue_id
+  select case when outcome = 'failed' then date_trunc('milliseconds', statement_timestamp()) - q.dead_retention_ms * interval '1 millisecond' else date_trunc('milliseconds', statement_timestamp()) - q.retention_ms * interval '1 millisecond' end
+  from "public"."pgqrs_queues" q where q.id = queue_id
 ) order by archived_at, id limit $1::text::bigint for update skip locked), gone as (
   delete from "public"."pgqrs_archive" where id = any (array(select id from target)) returning id
 )
 select count(*) from gone;
 -- values: "100"
 
+-- purgeArchived 2
+/* pgqrs:purgeArchived */ with target as materialized (select id from "public"."pgqrs_archive" where true and queue_id = (select q.id from "public"."pgqrs_queues" q where q.name = $1::text) and archived_at < (select case
+    when q.retention_ms < q.dead_retention_ms or q.dead_retention_ms is null then date_trunc('milliseconds', statement_timestamp()) - q.retention_ms * interval '1 millisecond'
+    else date_trunc('milliseconds', statement_timestamp()) - q.dead_retention_ms * interval '1 millisecond'
+  end from "public"."pgqrs_queues" q where q.name = $2::text) and archived_at < (
+  select case when outcome = 'failed' then date_trunc('milliseconds', statement_timestamp()) - q.dead_retention_ms * interval '1 millisecond' else date_trunc('milliseconds', statement_timestamp()) - q.retention_ms * interval '1 millisecond' end
+  from "public"."pgqrs_queues" q where q.id = queue_id
+) order by archived_at, id limit $3::text::bigint for update skip locked), gone as (
+  delete from "public"."pgqrs_archive" where id = any (array(select id from target)) returning id
+)
+select count(*) from gone;
+-- values: "queue it's \"$1\" ?1", "queue it's \"$1\" ?1", "100"
+
+-- purgeDead 1
+/* pgqrs:purgeDead */ select 1 where set_config('enable_seqscan', 'off', true) is null
+or set_config('enable_bitmapscan', 'off', true) is null or set_config('enable_hashjoin', 'off', true) is null
+or set_config('enable_mergejoin', 'off', true) is null;
+/* pgqrs:purgeDead */ with target as materialized (
+  select a.id from "public"."pgqrs_archive" a
+  where a.queue_id = $1::text::bigint and a.outcome = 'failed'
+    and a.archived_at < (select date_trunc('milliseconds', statement_timestamp()) - q.dead_retention_ms * interval '1 millisecond' from "public"."pgqrs_queues" q where q.id = $2::text::bigint)
+  order by a.archived_at, a.id limit $3::text::bigint for update of a skip locked
+), gone as (
+  delete from "public"."pgqrs_archive" where id = any (array(select id from target)) returning id
+)
+select count(*) from gone;
+-- values: "7", "7", "100"
+
+-- purgeEnded 1
+/* pgqrs:purgeEnded */ select 1 where set_config('enable_seqscan', 'off', true) is null
+or set_config('enable_bitmapscan', 'off', true) is null or set_config('enable_hashjoin', 'off', true) is null
+or set_config('enable_mergejoin', 'off', true) is null;
+/* pgqrs:purgeEnded */ with seen as materialized (
+  select a.id, a.archived_at, a.outcome from "public"."pgqrs_archive" a
+  where a.queue_id = $1::text::bigint and a.archived_at >= (select coalesce(q.purged_until, 'epoch'::timestamptz) from "public"."pgqrs_queues" q where q.id = $2::text::bigint)
+    and a.archived_at < (select date_trunc('milliseconds', statement_timestamp()) - q.retention_ms * interval '1 millisecond' from "public"."pgqrs_queues" q where q.id = $3::text::bigint)
+  order by a.archived_at, a.id limit $4::text::bigint
+), target as materialized (
+  select a.id from "public"."pgqrs_archive" a where a.id = any (array(select s.id from seen s where (s.outcome <> 'failed' or s.archived_at < (select date_trunc('milliseconds', statement_timestamp()) - q.dead_retention_ms * interval '1 millisecond' from "public"."pgqrs_queues" q where q.id = $5::text::bigint))))
+  for update skip locked
+), gone as (
+  delete from "public"."pgqrs_archive" where id = any (array(select id from target)) returning id
+)
+select (select count(*) from seen), round(date_part('epoch', s.archived_at) * 1000)::bigint, s.id, (select count(*) from gone) from seen s order by s.archived_at desc, s.id desc limit 1;
+-- values: "7", "7", "7", "100", "7"
+
+-- purgeEnded 2
+/* pgqrs:purgeEnded */ select 1 where set_config('enable_seqscan', 'off', true) is null
+or set_config('enable_bitmapscan', 'off', true) is null or set_config('enable_hashjoin', 'off', true) is null
+or set_config('enable_mergejoin', 'off', true) is null;
+/* pgqrs:purgeEnded */ with seen as materialized (
+  select a.id, a.archived_at, a.outcome from "public"."pgqrs_archive" a
+  where a.queue_id = $1::text::bigint and a.archived_at >= (select coalesce(q.purged_until, 'epoch'::timestamptz) from "public"."pgqrs_queues" q where q.id = $2::text::bigint)
+    and a.archived_at < (select date_trunc('milliseconds', statement_timestamp()) - q.retention_ms * interval '1 millisecond' from "public"."pgqrs_queues" q where q.id = $3::text::bigint) and (a.archived_at, a.id) > (date_trunc('milliseconds', to_timestamp(($4::text::numeric / 1000)::float8) + interval '500 microseconds'), $5::text::bigint)
+  order by a.archived_at, a.id limit $6::text::bigint
+), target as materialized (
+  select a.id from "public"."pgqrs_archive" a where a.id = any (array(select s.id from seen s where (s.outcome <> 'failed' or s.archived_at < (select date_trunc('milliseconds', statement_timestamp()) - q.dead_retention_ms * interval '1 millisecond' from "public"."pgqrs_queues" q where q.id = $7::text::bigint))))
+  for update skip locked
+), gone as (
+  delete from "public"."pgqrs_archive" where id = any (array(select id from target)) returning id
+)
+select (select count(*) from seen), round(date_part('epoch', s.archived_at) * 1000)::bigint, s.id, (select count(*) from gone) from seen s order by s.archived_at desc, s.id desc limit 1;
+-- values: "7", "7", "7", "1900000000000", "7", "100", "7"
+
 -- purgeKeys 1
+/* pgqrs:purgeKeys */ select 1 where set_config('enable_seqscan', 'off', true) is null
+or set_config('enable_bitmapscan', 'off', true) is null or set_config('enable_hashjoin', 'off', true) is null
+or set_config('enable_mergejoin', 'off', true) is null;
 /* pgqrs:purgeKeys */ with seen as materialized (
   select queue_id, key, message_id from "public"."pgqrs_keys" where true order by queue_id, key limit $1::text::bigint
 ), target as materialized (
   select k.queue_id, k.key from seen s
   join "public"."pgqrs_keys" k on k.queue_id = s.queue_id and k.key = s.key and k.message_id = s.message_id
   where case k.hold
-    when 'started' then not exists (select 1 from "public"."pgqrs_messages" m where m.id = k.message_id)
-    when 'finished' then not exists (select 1 from "public"."pgqrs_messages" m where m.id = k.message_id)
+    when 'started' then (select m.id from "public"."pgqrs_messages" m where m.id = k.message_id) is null
+    when 'finished' then (select m.id from "public"."pgqrs_messages" m where m.id = k.message_id) is null
     when 'time' then k.expires_at <= date_trunc('milliseconds', statement_timestamp())
-    else k.expires_at <= date_trunc('milliseconds', statement_timestamp()) and not exists (select 1 from "public"."pgqrs_messages" m where m.id = k.message_id)
+    else k.expires_at <= date_trunc('milliseconds', statement_timestamp()) and (select m.id from "public"."pgqrs_messages" m where m.id = k.message_id) is null
   end
   for update of k skip locked
 ), gone as (
-  delete from "public"."pgqrs_keys" k using target t where k.queue_id = t.queue_id and k.key = t.key
+  delete from "public"."pgqrs_keys" k using target t where k.queue_id = t.queue_id and k.key = t.key returning 1
 )
-select queue_id, key from seen order by queue_id desc, key desc limit 1;
+select (select count(*) from seen), queue_id, key, (select count(*) from gone) from seen order by queue_id desc, key desc limit 1;
 -- values: "100"
 
 -- purgeKeys 2
+/* pgqrs:purgeKeys */ select 1 where set_config('enable_seqscan', 'off', true) is null
+or set_config('enable_bitmapscan', 'off', true) is null or set_config('enable_hashjoin', 'off', true) is null
+or set_config('enable_mergejoin', 'off', true) is null;
 /* pgqrs:purgeKeys */ with seen as materialized (
   select queue_id, key, message_id from "public"."pgqrs_keys" where queue_id = (select q.id from "public"."pgqrs_queues" q where q.name = $1::text) and (queue_id, key) > ($2::text::bigint, $3::text) order by queue_id, key limit $4::text::bigint
 ), target as materialized (
   select k.queue_id, k.key from seen s
   join "public"."pgqrs_keys" k on k.queue_id = s.queue_id and k.key = s.key and k.message_id = s.message_id
   where case k.hold
-    when 'started' then not exists (select 1 from "public"."pgqrs_messages" m where m.id = k.message_id)
-    when 'finished' then not exists (select 1 from "public"."pgqrs_messages" m where m.id = k.message_id)
+    when 'started' then (select m.id from "public"."pgqrs_messages" m where m.id = k.message_id) is null
+    when 'finished' then (select m.id from "public"."pgqrs_messages" m where m.id = k.message_id) is null
     when 'time' then k.expires_at <= date_trunc('milliseconds', statement_timestamp())
-    else k.expires_at <= date_trunc('milliseconds', statement_timestamp()) and not exists (select 1 from "public"."pgqrs_messages" m where m.id = k.message_id)
+    else k.expires_at <= date_trunc('milliseconds', statement_timestamp()) and (select m.id from "public"."pgqrs_messages" m where m.id = k.message_id) is null
   end
   for update of k skip locked
 ), gone as (
-  delete from "public"."pgqrs_keys" k using target t where k.queue_id = t.queue_id and k.key = t.key
+  delete from "public"."pgqrs_keys" k using target t where k.queue_id = t.queue_id and k.key = t.key returning 1
 )
-select queue_id, key from seen order by queue_id desc, key desc limit 1;
+select (select count(*) from seen), queue_id, key, (select count(*) from gone) from seen order by queue_id desc, key desc limit 1;
 -- values: "queue it's \"$1\" ?1", "7", "it's \"$1\" ?1", "100"
 
 -- purgeQueue 1
 /* pgqrs:purgeQueue */ with held as materialized (
-  select id from "public"."pgqrs_messages" where queue_id = (select q.id from "public"."pgqrs_queues" q where q.name = $1::text) and state <> 'leased' order by id for update
+  select id, state from "public"."pgqrs_messages" where queue_id = (select q.id from "public"."pgqrs_queues" q where q.name = $1::text) and state <> 'leased' order by id for update
 ), gone as (
-  delete from "public"."pgqrs_messages" where id in (select id from held) returning id
+  delete from "public"."pgqrs_messages" where id in (select id from held)
+  returning case when state = 'leased' then pg_notify('pgqrs_public', 'control')::text end
 )
 select count(*) from gone;
 -- values: "queue it's \"$1\" ?1"
 
 -- purgeQueue 2
 /* pgqrs:purgeQueue */ with held as materialized (
-  select id from "public"."pgqrs_messages" where queue_id = (select q.id from "public"."pgqrs_queues" q where q.name = $1::text) and true order by id for update
+  select id, state from "public"."pgqrs_messages" where queue_id = (select q.id from "public"."pgqrs_queues" q where q.name = $1::text) and true order by id for update
 ), gone as (
-  delete from "public"."pgqrs_messages" where id in (select id from held) returning id
+  delete from "public"."pgqrs_messages" where id in (select id from held)
+  returning case when state = 'leased' then pg_notify('pgqrs_public', 'control')::text end
 )
 select count(*) from gone;
 -- values: "queue it's \"$1\" ?1"
 
+-- registerWorker 1
+/* pgqrs:registerWorker */ insert into "public"."pgqrs_workers" (holder, name, queues, started_at, seen_at)
+select $1::text, $2::text, $3::text::json, date_trunc('milliseconds', statement_timestamp()), date_trunc('milliseconds', statement_timestamp()) where true
+on conflict (holder) do update set seen_at = excluded.seen_at
+returning case when paused_at is null then 0 else 1 end;
+-- values: "it's \"$1\" ?1", "it's \"$1\" ?1", "[\"queue it's \\\"$1\\\" ?1\"]"
+
+-- removeWorker 1
+/* pgqrs:removeWorker */ delete from "public"."pgqrs_workers" where holder = $1::text;
+-- values: "it's \"$1\" ?1"
+
 -- releaseHeld 1
 /* pgqrs:releaseHeld */ with held as materialized (
-  select id from "public"."pgqrs_messages" where state = 'leased' and substr(holder, 1, length(holder) - 9) = $1::text order by id for update
+  select id, state from "public"."pgqrs_messages" where state = 'leased' and substr(holder, 1, length(holder) - 9) = $1::text order by id for update
 )
-update "public"."pgqrs_messages" set state = 'ready', due_at = date_trunc('milliseconds', statement_timestamp()), token = token + 1, holder = null, leased_at = null, lease_until = null where id = any (array(select id from held)) returning id;
+update "public"."pgqrs_messages" set state = 'ready', due_at = date_trunc('milliseconds', statement_timestamp()), token = token + 1, holder = null, leased_at = null, lease_until = null where id = any (array(select id from held))
+returning id, pg_notify('pgqrs_public', 'queue:' || (select q.name from "public"."pgqrs_queues" q where q.id = queue_id))::text, pg_notify('pgqrs_public', 'control')::text;
 -- values: "it's \"$1\" ?1"
 
 -- releaseLeased 1
-/* pgqrs:releaseLeased */ select * from "public"."pgqrs_release_leased"($1::text::json, $2::text, null);
+/* pgqrs:releaseLeased */ select i from "public"."pgqrs_release_leased"($1::text::json, $2::text, null) i;
 -- values: "[{\"id\":7,\"token\":3,\"delay_ms\":5}]", "it's \"$1\" ?1"
+
+-- releaseStray 1
+/* pgqrs:releaseStray */ with held as materialized (
+  select id, state from "public"."pgqrs_messages" where queue_id = (select q.id from "public"."pgqrs_queues" q where q.name = $1::text) and state = 'leased' and holder = $2::text and not id = any($3::text::bigint[]) order by id for update
+)
+update "public"."pgqrs_messages" set state = 'ready', due_at = date_trunc('milliseconds', statement_timestamp()), token = token + 1, holder = null, leased_at = null, lease_until = null where id = any (array(select id from held)) returning id;
+-- values: "queue it's \"$1\" ?1", "it's \"$1\" ?1", "{7}"
 
 -- replayArchived 1
 /* pgqrs:replayArchived */ select 1 where pg_advisory_xact_lock_shared(hashtextextended('pgqrs:replay', 0))::text is null;
 /* pgqrs:replayArchived */ with target as materialized (select id from "public"."pgqrs_archive" where true and id = any($1::text::bigint[]) order by archived_at, id limit $2::text::bigint for update), gone as (
   delete from "public"."pgqrs_archive" where id = any (array(select id from target)) returning *
 )
-insert into "public"."pgqrs_messages" (id, queue_id, state, priority, due_at, enqueued_at, token, max_attempts, max_crashes, key, type, headers, payload, error) select id, queue_id, 'ready', priority, date_trunc('milliseconds', statement_timestamp()), enqueued_at, token + 1, max_attempts, max_crashes, key, type, headers, payload, error from gone returning id;
+insert into "public"."pgqrs_messages" (id, queue_id, state, priority, due_at, enqueued_at, token, max_attempts, max_crashes, key, type, headers, retry, payload, error) select id, queue_id, 'ready', priority, date_trunc('milliseconds', statement_timestamp()), enqueued_at, token + 1, max_attempts, max_crashes, key, type, headers, retry,
+  payload, error from gone
+returning id, pg_notify('pgqrs_public', 'queue:' || (select q.name from "public"."pgqrs_queues" q where q.id = queue_id))::text;
 -- values: "{1,2}", "2"
 
 -- replayArchived 2
@@ -411,7 +677,9 @@ insert into "public"."pgqrs_messages" (id, queue_id, state, priority, due_at, en
 /* pgqrs:replayArchived */ with target as materialized (select id from "public"."pgqrs_archive" where outcome = 'failed' and queue_id = (select q.id from "public"."pgqrs_queues" q where q.name = $1::text) order by archived_at, id limit $2::text::bigint for update), gone as (
   delete from "public"."pgqrs_archive" where id = any (array(select id from target)) returning *
 )
-insert into "public"."pgqrs_messages" (id, queue_id, state, priority, due_at, enqueued_at, token, max_attempts, max_crashes, key, type, headers, payload, error) select id, queue_id, 'ready', priority, date_trunc('milliseconds', statement_timestamp()), enqueued_at, token + 1, max_attempts, max_crashes, key, type, headers, payload, error from gone returning id;
+insert into "public"."pgqrs_messages" (id, queue_id, state, priority, due_at, enqueued_at, token, max_attempts, max_crashes, key, type, headers, retry, payload, error) select id, queue_id, 'ready', priority, date_trunc('milliseconds', statement_timestamp()), enqueued_at, token + 1, max_attempts, max_crashes, key, type, headers, retry,
+  payload, error from gone
+returning id, pg_notify('pgqrs_public', 'queue:' || (select q.name from "public"."pgqrs_queues" q where q.id = queue_id))::text;
 -- values: "queue it's \"$1\" ?1", "100"
 
 -- reportMetrics 1
@@ -420,9 +688,10 @@ insert into "public"."pgqrs_messages" (id, queue_id, state, priority, due_at, en
   count(m.id) filter (where m.state = 'ready' and m.due_at > date_trunc('milliseconds', statement_timestamp())),
   count(m.id) filter (where m.state = 'leased'),
   (select count(*) from "public"."pgqrs_archive" a where a.queue_id = q.id and a.outcome = $1::text), (select count(*) from "public"."pgqrs_archive" a where a.queue_id = q.id and a.outcome = $2::text), (select count(*) from "public"."pgqrs_archive" a where a.queue_id = q.id and a.outcome = $3::text),
-  trunc(extract(epoch from date_trunc('milliseconds', statement_timestamp())) * 1000)::bigint - trunc(extract(epoch from min(m.due_at) filter (where m.state = 'ready' and m.due_at <= date_trunc('milliseconds', statement_timestamp()))) * 1000)::bigint,
-  trunc(extract(epoch from date_trunc('milliseconds', statement_timestamp())) * 1000)::bigint - trunc(extract(epoch from min(m.leased_at)) * 1000)::bigint,
-  trunc(extract(epoch from max(m.enqueued_at)) * 1000)::bigint
+  round(date_part('epoch', date_trunc('milliseconds', statement_timestamp())) * 1000)::bigint - round(date_part('epoch', min(m.due_at) filter (where m.state = 'ready' and m.due_at <= date_trunc('milliseconds', statement_timestamp()))) * 1000)::bigint,
+  round(date_part('epoch', date_trunc('milliseconds', statement_timestamp())) * 1000)::bigint - round(date_part('epoch', min(m.leased_at)) * 1000)::bigint,
+  round(date_part('epoch', max(m.enqueued_at)) * 1000)::bigint,
+  count(m.id) filter (where m.state = 'leased' and m.lease_until <= date_trunc('milliseconds', statement_timestamp()))
 from "public"."pgqrs_queues" q left join "public"."pgqrs_messages" m on m.queue_id = q.id
 where coalesce($4::text, q.name) = q.name
 group by q.id, q.name, q.paused_at
@@ -435,63 +704,115 @@ order by q.name;
   count(m.id) filter (where m.state = 'ready' and m.due_at > date_trunc('milliseconds', statement_timestamp())),
   count(m.id) filter (where m.state = 'leased'),
   (select count(*) from "public"."pgqrs_archive" a where a.queue_id = q.id and a.outcome = $1::text), (select count(*) from "public"."pgqrs_archive" a where a.queue_id = q.id and a.outcome = $2::text), (select count(*) from "public"."pgqrs_archive" a where a.queue_id = q.id and a.outcome = $3::text),
-  trunc(extract(epoch from date_trunc('milliseconds', statement_timestamp())) * 1000)::bigint - trunc(extract(epoch from min(m.due_at) filter (where m.state = 'ready' and m.due_at <= date_trunc('milliseconds', statement_timestamp()))) * 1000)::bigint,
-  trunc(extract(epoch from date_trunc('milliseconds', statement_timestamp())) * 1000)::bigint - trunc(extract(epoch from min(m.leased_at)) * 1000)::bigint,
-  trunc(extract(epoch from max(m.enqueued_at)) * 1000)::bigint
+  round(date_part('epoch', date_trunc('milliseconds', statement_timestamp())) * 1000)::bigint - round(date_part('epoch', min(m.due_at) filter (where m.state = 'ready' and m.due_at <= date_trunc('milliseconds', statement_timestamp()))) * 1000)::bigint,
+  round(date_part('epoch', date_trunc('milliseconds', statement_timestamp())) * 1000)::bigint - round(date_part('epoch', min(m.leased_at)) * 1000)::bigint,
+  round(date_part('epoch', max(m.enqueued_at)) * 1000)::bigint,
+  count(m.id) filter (where m.state = 'leased' and m.lease_until <= date_trunc('milliseconds', statement_timestamp()))
 from "public"."pgqrs_queues" q left join "public"."pgqrs_messages" m on m.queue_id = q.id
 where coalesce($4::text, q.name) = q.name
 group by q.id, q.name, q.paused_at
 order by q.name;
 -- values: "succeeded", "failed", "cancelled", "queue it's \"$1\" ?1"
 
+-- settleAndClaim 1
+/* pgqrs:settleAndClaim */ select 0, '', 'settled', 0, 0, 0, 0, null, null, 0, 0, 0, null, null, json_agg(settled)::text, null, 0, null, null, null
+from "public"."pgqrs_archive_leased"($1::text::json, $2::text, $3::text, null) settled
+union all
+select id, $4::text,
+  case when state = 'ready' and due_at > date_trunc('milliseconds', statement_timestamp()) then 'delayed' else state end,
+  priority, round(date_part('epoch', due_at) * 1000)::bigint, round(date_part('epoch', enqueued_at) * 1000)::bigint, token, holder, round(date_part('epoch', lease_until) * 1000)::bigint,
+  attempts, crashes, max_attempts, key, cast(headers as text), cast(payload as text), cast(error as text),
+  max_crashes, cast(retry as text), cast(progress as text), round(date_part('epoch', expires_at) * 1000)::bigint from "public"."pgqrs_claim"(
+  $5::text, $6::text::bigint, $7::text::bigint, $8::text::bigint, $9::text, $10::text, $11::text::bigint, true, null
+);
+-- values: "[{\"id\":7,\"token\":3,\"reason\":\"it's \\\"$1\\\" ?1\",\"result\":[1]}]", "it's \"$1\" ?1", "it's \"$1\" ?1", "queue it's \"$1\" ?1", "queue it's \"$1\" ?1", "10", null, "5000", "it's \"$1\" ?1", null, null
+
+-- startLeased 1
+/* pgqrs:startLeased */ with i as materialized (
+  select * from json_to_recordset($1::text::json) as i(
+    id bigint, token bigint, progress json
+  )
+), held as materialized (
+  select m.id from "public"."pgqrs_messages" m
+  where m.id = any (array(select i.id from i)) and m.holder = $2::text
+  order by m.id for update
+)
+update "public"."pgqrs_messages" m set is_started = true from i
+where m.id = any (array(select held.id from held)) and m.id = i.id and m.token = i.token and m.holder = $3::text
+returning m.id;
+-- values: "[{\"id\":7,\"token\":3,\"progress\":null}]", "it's \"$1\" ?1", "it's \"$1\" ?1"
+
+-- takeTurn 1
+/* pgqrs:takeTurn */ update "public"."pgqrs_maintenance" set next_at = case when next_at < date_trunc('milliseconds', statement_timestamp()) + $1::text::bigint * interval '1 millisecond' then date_trunc('milliseconds', statement_timestamp()) + $2::text::bigint * interval '1 millisecond' else next_at + $3::text::bigint * interval '1 millisecond' end where id = 1 and next_at <= date_trunc('milliseconds', statement_timestamp())
+returning round(date_part('epoch', next_at) * 1000)::bigint, key_queue_id, key;
+-- values: "60000", "60000", "1"
+
+-- takeTurn 2
+/* pgqrs:takeTurn */ update "public"."pgqrs_maintenance" set next_at = case when next_at < date_trunc('milliseconds', statement_timestamp()) + $1::text::bigint * interval '1 millisecond' then date_trunc('milliseconds', statement_timestamp()) + $2::text::bigint * interval '1 millisecond' else next_at + $3::text::bigint * interval '1 millisecond' end where id = 1 and true
+returning round(date_part('epoch', next_at) * 1000)::bigint, key_queue_id, key;
+-- values: "60000", "60000", "1"
+
 -- updateMessage 1
-/* pgqrs:updateMessage */ update "public"."pgqrs_messages"
-set state = 'ready', due_at = case when state = 'leased' then date_trunc('milliseconds', statement_timestamp()) else due_at end, priority = coalesce($1::text::bigint, priority),
+/* pgqrs:updateMessage */ with held as materialized (
+  select id, state from "public"."pgqrs_messages" where id = $1::text::bigint order by id for update
+)
+update "public"."pgqrs_messages" set state = 'ready', due_at = case when state = 'leased' then date_trunc('milliseconds', statement_timestamp()) else due_at end, priority = coalesce($2::text::bigint, priority),
   -- Only a lease that is taken away is a delivery that has ended.
   token = token + case when state = 'leased' then 1 else 0 end,
   holder = null, leased_at = null, lease_until = null
-where id = $2::text::bigint
+where id = any (array(select id from held))
 returning id, (select q.name from "public"."pgqrs_queues" q where q.id = queue_id),
   case when state = 'ready' and due_at > date_trunc('milliseconds', statement_timestamp()) then 'delayed' else state end,
-  priority, trunc(extract(epoch from due_at) * 1000)::bigint, trunc(extract(epoch from enqueued_at) * 1000)::bigint, token, holder, trunc(extract(epoch from lease_until) * 1000)::bigint,
-  attempts, crashes, max_attempts, key, cast(headers as text), cast(payload as text), cast(error as text);
--- values: null, "7"
+  priority, round(date_part('epoch', due_at) * 1000)::bigint, round(date_part('epoch', enqueued_at) * 1000)::bigint, token, holder, round(date_part('epoch', lease_until) * 1000)::bigint,
+  attempts, crashes, max_attempts, key, cast(headers as text), cast(payload as text), cast(error as text),
+  max_crashes, cast(retry as text), cast(progress as text), round(date_part('epoch', expires_at) * 1000)::bigint, pg_notify('pgqrs_public', 'queue:' || (select q.name from "public"."pgqrs_queues" q where q.id = queue_id))::text, case when (select h.state from held h) = 'leased' then pg_notify('pgqrs_public', 'control')::text end;
+-- values: "7", null
 
 -- updateMessage 2
-/* pgqrs:updateMessage */ update "public"."pgqrs_messages"
-set state = 'ready', due_at = date_trunc('milliseconds', statement_timestamp()) + $1::text::bigint * interval '1 millisecond', priority = coalesce($2::text::bigint, priority),
+/* pgqrs:updateMessage */ with held as materialized (
+  select id, state from "public"."pgqrs_messages" where id = $1::text::bigint order by id for update
+)
+update "public"."pgqrs_messages" set state = 'ready', due_at = date_trunc('milliseconds', statement_timestamp()) + $2::text::bigint * interval '1 millisecond', priority = coalesce($3::text::bigint, priority),
   -- Only a lease that is taken away is a delivery that has ended.
   token = token + case when state = 'leased' then 1 else 0 end,
   holder = null, leased_at = null, lease_until = null
-where id = $3::text::bigint
+where id = any (array(select id from held))
 returning id, (select q.name from "public"."pgqrs_queues" q where q.id = queue_id),
   case when state = 'ready' and due_at > date_trunc('milliseconds', statement_timestamp()) then 'delayed' else state end,
-  priority, trunc(extract(epoch from due_at) * 1000)::bigint, trunc(extract(epoch from enqueued_at) * 1000)::bigint, token, holder, trunc(extract(epoch from lease_until) * 1000)::bigint,
-  attempts, crashes, max_attempts, key, cast(headers as text), cast(payload as text), cast(error as text);
--- values: "5", "9", "7"
+  priority, round(date_part('epoch', due_at) * 1000)::bigint, round(date_part('epoch', enqueued_at) * 1000)::bigint, token, holder, round(date_part('epoch', lease_until) * 1000)::bigint,
+  attempts, crashes, max_attempts, key, cast(headers as text), cast(payload as text), cast(error as text),
+  max_crashes, cast(retry as text), cast(progress as text), round(date_part('epoch', expires_at) * 1000)::bigint, pg_notify('pgqrs_public', 'queue:' || (select q.name from "public"."pgqrs_queues" q where q.id = queue_id))::text, case when (select h.state from held h) = 'leased' then pg_notify('pgqrs_public', 'control')::text end;
+-- values: "7", "5", "9"
 
 -- updateMessage 3
-/* pgqrs:updateMessage */ update "public"."pgqrs_messages"
-set state = 'ready', due_at = date_trunc('milliseconds', to_timestamp(($1::text::numeric / 1000)::float8) + interval '500 microseconds'), priority = coalesce($2::text::bigint, priority),
+/* pgqrs:updateMessage */ with held as materialized (
+  select id, state from "public"."pgqrs_messages" where id = $1::text::bigint order by id for update
+)
+update "public"."pgqrs_messages" set state = 'ready', due_at = date_trunc('milliseconds', to_timestamp(($2::text::numeric / 1000)::float8) + interval '500 microseconds'), priority = coalesce($3::text::bigint, priority),
   -- Only a lease that is taken away is a delivery that has ended.
   token = token + case when state = 'leased' then 1 else 0 end,
   holder = null, leased_at = null, lease_until = null
-where id = $3::text::bigint
+where id = any (array(select id from held))
 returning id, (select q.name from "public"."pgqrs_queues" q where q.id = queue_id),
   case when state = 'ready' and due_at > date_trunc('milliseconds', statement_timestamp()) then 'delayed' else state end,
-  priority, trunc(extract(epoch from due_at) * 1000)::bigint, trunc(extract(epoch from enqueued_at) * 1000)::bigint, token, holder, trunc(extract(epoch from lease_until) * 1000)::bigint,
-  attempts, crashes, max_attempts, key, cast(headers as text), cast(payload as text), cast(error as text);
--- values: "1900000000123", null, "7"
+  priority, round(date_part('epoch', due_at) * 1000)::bigint, round(date_part('epoch', enqueued_at) * 1000)::bigint, token, holder, round(date_part('epoch', lease_until) * 1000)::bigint,
+  attempts, crashes, max_attempts, key, cast(headers as text), cast(payload as text), cast(error as text),
+  max_crashes, cast(retry as text), cast(progress as text), round(date_part('epoch', expires_at) * 1000)::bigint, pg_notify('pgqrs_public', 'queue:' || (select q.name from "public"."pgqrs_queues" q where q.id = queue_id))::text, case when (select h.state from held h) = 'leased' then pg_notify('pgqrs_public', 'control')::text end;
+-- values: "7", "1900000000123", null
 
 -- updateQueue 1
-/* pgqrs:updateQueue */ update "public"."pgqrs_queues" set updated_at = date_trunc('milliseconds', statement_timestamp()), paused_at = coalesce(paused_at, date_trunc('milliseconds', statement_timestamp())) where name = $1::text returning id, name, trunc(extract(epoch from created_at) * 1000)::bigint as created_ms,
-  trunc(extract(epoch from updated_at) * 1000)::bigint as updated_ms, trunc(extract(epoch from paused_at) * 1000)::bigint as paused_ms, lease_ms, max_attempts, max_crashes, cast(backoff as text), retention_ms;
+/* pgqrs:updateQueue */ update "public"."pgqrs_queues" set updated_at = date_trunc('milliseconds', statement_timestamp()), paused_at = coalesce(paused_at, date_trunc('milliseconds', statement_timestamp())) where name = $1::text
+returning id, name, round(date_part('epoch', created_at) * 1000)::bigint as created_ms,
+  round(date_part('epoch', updated_at) * 1000)::bigint as updated_ms, round(date_part('epoch', paused_at) * 1000)::bigint as paused_ms, lease_ms, max_attempts, max_crashes, cast(backoff as text), retention_ms, concurrency,
+  dead_retention_ms;
 -- values: "queue it's \"$1\" ?1"
 
 -- updateQueue 2
-/* pgqrs:updateQueue */ update "public"."pgqrs_queues" set updated_at = date_trunc('milliseconds', statement_timestamp()), lease_ms = $1::text::bigint, max_attempts = $2::text::bigint, max_crashes = $3::text::bigint, backoff = $4::text::json, retention_ms = $5::text::bigint, paused_at = null where name = $6::text returning id, name, trunc(extract(epoch from created_at) * 1000)::bigint as created_ms,
-  trunc(extract(epoch from updated_at) * 1000)::bigint as updated_ms, trunc(extract(epoch from paused_at) * 1000)::bigint as paused_ms, lease_ms, max_attempts, max_crashes, cast(backoff as text), retention_ms;
--- values: null, "5", "10", "{\"note\":\"x\"}", "1000", "queue it's \"$1\" ?1"
+/* pgqrs:updateQueue */ update "public"."pgqrs_queues" set updated_at = date_trunc('milliseconds', statement_timestamp()), lease_ms = $1::text::bigint, max_attempts = $2::text::bigint, max_crashes = $3::text::bigint, backoff = $4::text::json, retention_ms = $5::text::bigint, dead_retention_ms = $6::text::bigint, concurrency = $7::text::bigint, paused_at = null where name = $8::text
+returning id, name, round(date_part('epoch', created_at) * 1000)::bigint as created_ms,
+  round(date_part('epoch', updated_at) * 1000)::bigint as updated_ms, round(date_part('epoch', paused_at) * 1000)::bigint as paused_ms, lease_ms, max_attempts, max_crashes, cast(backoff as text), retention_ms, concurrency,
+  dead_retention_ms, pg_notify('pgqrs_public', 'queue:' || name)::text;
+-- values: null, "5", "10", "{\"note\":\"x\"}", "1000", null, "3", "queue it's \"$1\" ?1"
 
 -- migration 1
 /* pgqrs:migrate tables */ create table "public"."pgqrs_queues" (
@@ -504,14 +825,17 @@ returning id, (select q.name from "public"."pgqrs_queues" q where q.id = queue_i
   max_attempts integer not null,
   max_crashes integer not null,
   backoff json not null,
-  retention_ms bigint
+  retention_ms bigint,
+  dead_retention_ms bigint,
+  purged_until timestamptz,
+  concurrency integer
 );
 
 /* pgqrs:migrate tables */ create table "public"."pgqrs_messages" (
   id bigint generated by default as identity primary key,
   queue_id bigint not null,
-  state text not null check (state in ('ready', 'leased')),
-  priority smallint not null check (priority between 0 and 9),
+  state text not null,
+  priority smallint not null,
   due_at timestamptz not null,
   enqueued_at timestamptz not null,
   token bigint not null default 0,
@@ -520,12 +844,16 @@ returning id, (select q.name from "public"."pgqrs_queues" q where q.id = queue_i
   lease_until timestamptz,
   attempts integer not null default 0,
   crashes integer not null default 0,
-  max_attempts integer not null check (max_attempts > 0),
-  max_crashes integer not null check (max_crashes > 0),
+  max_attempts integer not null,
+  max_crashes integer not null,
+  is_started boolean not null default false,
+  expires_at timestamptz,
   key text,
   type text,
   headers json,
+  retry json,
   payload json not null,
+  progress json,
   error json
 ) with (
   autovacuum_vacuum_scale_factor = 0.02,
@@ -536,12 +864,12 @@ returning id, (select q.name from "public"."pgqrs_queues" q where q.id = queue_i
 
 /* pgqrs:migrate tables */ create index pgqrs_messages_ready on "public"."pgqrs_messages" (queue_id, priority, due_at, id) where state = 'ready';
 
-/* pgqrs:migrate tables */ create index pgqrs_messages_leased on "public"."pgqrs_messages" (lease_until) where state = 'leased';
+/* pgqrs:migrate tables */ create index pgqrs_messages_leased on "public"."pgqrs_messages" (queue_id, lease_until) where state = 'leased';
 
 /* pgqrs:migrate tables */ create table "public"."pgqrs_archive" (
   id bigint primary key,
   queue_id bigint not null,
-  outcome text not null check (outcome in ('succeeded', 'failed', 'cancelled')),
+  outcome text not null,
   reason text,
   priority smallint not null,
   enqueued_at timestamptz not null,
@@ -553,9 +881,11 @@ returning id, (select q.name from "public"."pgqrs_queues" q where q.id = queue_i
   crashes integer not null,
   max_attempts integer not null,
   max_crashes integer not null,
+  expires_at timestamptz,
   key text,
   type text,
   headers json,
+  retry json,
   payload json not null,
   error json,
   result json
@@ -575,8 +905,26 @@ returning id, (select q.name from "public"."pgqrs_queues" q where q.id = queue_i
   primary key (queue_id, key)
 );
 
+/* pgqrs:migrate tables */ create table "public"."pgqrs_workers" (
+  holder text primary key,
+  name text not null,
+  queues json not null,
+  started_at timestamptz not null,
+  seen_at timestamptz not null,
+  paused_at timestamptz
+);
+
+/* pgqrs:migrate tables */ create table "public"."pgqrs_maintenance" (
+  id integer primary key check (id = 1),
+  next_at timestamptz not null,
+  key_queue_id bigint,
+  key text
+);
+
+/* pgqrs:migrate tables */ insert into "public"."pgqrs_maintenance" (id, next_at) values (1, 'epoch');
+
 /* pgqrs:recordMigration */ insert into "public"."pgqrs_migrations" (version, name, applied_at, objects)
-select 1, 'tables', statement_timestamp(), (with made as materialized (select json_array_elements_text('["table pgqrs_migrations","table pgqrs_queues","table pgqrs_messages","index pgqrs_messages_ready","index pgqrs_messages_leased","table pgqrs_archive","index pgqrs_archive_ended","index pgqrs_archive_dead","table pgqrs_keys"]'::json) as name),
+select 1, 'tables', statement_timestamp(), (with made as materialized (select json_array_elements_text('["table pgqrs_migrations","table pgqrs_queues","table pgqrs_messages","index pgqrs_messages_ready","index pgqrs_messages_leased","table pgqrs_archive","index pgqrs_archive_ended","index pgqrs_archive_dead","table pgqrs_keys","table pgqrs_workers","table pgqrs_maintenance"]'::json) as name),
 own as materialized (
   select c.oid, c.relname, c.relpersistence
   from pg_catalog.pg_class c
@@ -619,7 +967,7 @@ select json_object_agg(o.name, o.definition order by o.name) as objects from (
 -- migration 2
 /* pgqrs:migrate functions */ create or replace function "public"."pgqrs_claim"(
   p_queue text, p_limit bigint, p_lease_ms bigint, p_default_lease_ms bigint, p_holder text, p_type text,
-  p_now timestamptz
+  p_max_attempts bigint, p_is_ahead boolean, p_now timestamptz
 ) returns setof "public"."pgqrs_messages"
 language plpgsql
 set search_path = pg_catalog, pg_temp
@@ -635,20 +983,28 @@ declare
   v_now timestamptz := coalesce(p_now, date_trunc('milliseconds', v_begin));
   v_queue bigint;
   v_lease interval;
+  v_max_attempts integer;
+  v_concurrency integer;
+  v_limit bigint := p_limit;
+  v_free bigint;
+  v_swept timestamptz;
+  v_dropped bigint := 0;
   v_is_paused boolean;
   v_hint_name text;
   -- 1 to 10: where the lanes 0 to 9 begin. 11: up to when leases were looked at. 12: until when all this holds.
   v_hint timestamptz[];
   v_expired bigint[];
-  v_ids bigint[];
+  v_ids bigint[] := '{}';
+  v_late bigint[];
+  v_message "public"."pgqrs_messages"%rowtype;
   v_lanes timestamptz[];
   v_row record;
   v_is_read boolean;
   v_took interval;
 begin
   select q.id, coalesce(p_lease_ms, q.lease_ms, p_default_lease_ms) * interval '1 millisecond', q.paused_at is not null,
-    'pgqrs.claim_' || q.tableoid || '_' || q.id
-  into v_queue, v_lease, v_is_paused, v_hint_name
+    'pgqrs.claim_' || q.tableoid || '_' || q.id, coalesce(p_max_attempts, q.max_attempts), q.concurrency
+  into v_queue, v_lease, v_is_paused, v_hint_name, v_max_attempts, v_concurrency
   from "public"."pgqrs_queues" q
   where q.name = p_queue;
   -- The time of a test stands still or jumps, and means nothing to a hint.
@@ -659,57 +1015,116 @@ begin
     end if;
   end if;
 
+  if v_queue is null then
+    return;
+  end if;
+  v_swept := v_now;
+
   -- Whose lease has run out is taken back here, by whoever comes along: no routine has to be run for it.
   v_expired := array(
     select m.id from "public"."pgqrs_messages" m
-    where m.state = 'leased' and m.lease_until <= v_now and m.lease_until > coalesce(v_hint[11], '-infinity')
+    where m.queue_id = v_queue and m.state = 'leased'
+      and m.lease_until <= v_now and m.lease_until > coalesce(v_hint[11], '-infinity')
     order by m.lease_until
     limit 100
     for update skip locked
   );
   if cardinality(v_expired) > 0 then
-    with gone as (
-      delete from "public"."pgqrs_messages" m
-      where m.id = any (v_expired) and m.crashes + 1 >= m.max_crashes
-      returning m.*
-    )
-    insert into "public"."pgqrs_archive" (
-      id, queue_id, priority, enqueued_at, token, max_attempts, max_crashes, key, type, headers, payload, outcome, reason, archived_at, archived_by, processing_ms, attempts, crashes, error
-    )
-    select g.id, g.queue_id, g.priority, g.enqueued_at, g.token, g.max_attempts, g.max_crashes, g.key, g.type, g.headers, g.payload, 'failed', 'crashes', v_now, left(g.holder, -9), (extract(epoch from v_now - g.leased_at) * 1000)::bigint, g.attempts, g.crashes + 1, g.error
-    from gone g;
+    -- The last crash that is allowed ends a message only if it had certainly been begun.
+    for v_message in
+      with gone as (
+        delete from "public"."pgqrs_messages" m
+        where m.id = any (v_expired) and m.crashes + 1 >= m.max_crashes and m.is_started
+        returning m.*
+      ), kept as (
+        insert into "public"."pgqrs_archive" (
+          id, queue_id, priority, enqueued_at, token, max_attempts, max_crashes, expires_at, key, type, headers, retry, payload, outcome, reason, archived_at, archived_by, processing_ms, attempts, crashes, error
+        )
+        select g.id, g.queue_id, g.priority, g.enqueued_at, g.token, g.max_attempts, g.max_crashes, g.expires_at, g.key, g.type, g.headers, g.retry, g.payload, 'failed', 'crashes', v_now, left(g.holder, -9), (date_part('epoch', v_now - g.leased_at) * 1000)::bigint, g.attempts, g.crashes + 1,
+          g.error
+        from gone g
+      )
+      select * from gone
+    loop
+      v_message.state := 'failed';
+      v_message.crashes := v_message.crashes + 1;
+      return next v_message;
+    end loop;
     update "public"."pgqrs_messages" m
-    set state = 'ready', due_at = m.lease_until, token = m.token + 1, crashes = m.crashes + 1,
+    set state = 'ready', due_at = m.lease_until, token = m.token + 1,
+      -- In the second half of its crashes, too, one counts only if the message had certainly been begun.
+      crashes = m.crashes + case
+        when m.is_started or m.crashes * 2 < m.max_crashes and m.crashes + 1 < m.max_crashes then 1
+        else 0
+      end,
       holder = null, leased_at = null, lease_until = null
     where m.id = any (v_expired);
   end if;
-  if v_queue is null or v_is_paused then
+  if v_is_paused then
     return;
+  end if;
+  if v_concurrency is not null then
+    -- Counted from the leases, in a statement after the lock, so that nothing can leak and no two count the same places.
+    perform pg_advisory_xact_lock(hashtextextended('pgqrs:concurrency:' || v_hint_name, 0));
+    v_now := coalesce(p_now, date_trunc('milliseconds', clock_timestamp()));
+    -- A lease that has run out and was not taken back counts too: a late heartbeat may still renew it.
+    v_free := v_concurrency - (
+      select count(*) from (
+        select 1 from "public"."pgqrs_messages" m
+        where m.queue_id = v_queue and m.state = 'leased' and m.lease_until > coalesce(v_hint[11], '-infinity')
+        limit v_concurrency
+      ) held
+    );
+    v_limit := least(p_limit, v_free);
   end if;
 
   -- Ten lanes, the highest priority first. Each is a range of one index, read lazily: a lane is opened only when those
   -- before it did not yield enough, and messages that are not yet due lie behind the end of its range.
-  loop
-    v_ids := array(
-      select ready.id
+  while v_limit > 0 loop
+    select coalesce(array_agg(ready.id) filter (where not ready.is_late), '{}'),
+      coalesce(array_agg(ready.id) filter (where ready.is_late), '{}')
+    into v_ids, v_late
+    from (
+      select c.id, c.is_late
       from generate_series(9, 0, -1) as lane(priority)
       cross join lateral (
-        select c.id from "public"."pgqrs_messages" c
+        select c.id, coalesce(c.expires_at <= v_now, false) as is_late from "public"."pgqrs_messages" c
         where c.queue_id = v_queue and c.state = 'ready' and c.priority = lane.priority::smallint
           and c.due_at >= coalesce(v_hint[lane.priority + 1], '-infinity')
           and c.due_at <= v_now and (p_type is null or c.type = p_type)
         order by c.due_at, c.id
-        limit p_limit
+        limit v_limit
         for update skip locked
-      ) ready
-      limit p_limit
-    );
-    exit when v_hint is null or cardinality(v_ids) >= p_limit;
+      ) c
+      limit v_limit
+    ) ready;
+    if cardinality(v_late) > 0 then
+      -- What was not begun in time is dropped, and its place is for the next.
+      for v_message in
+        with gone as (
+          delete from "public"."pgqrs_messages" m where m.id = any (v_late) returning m.*
+        ), kept as (
+          insert into "public"."pgqrs_archive" (
+            id, queue_id, priority, enqueued_at, token, max_attempts, max_crashes, expires_at, key, type, headers, retry, payload, outcome, reason, archived_at, archived_by, processing_ms, attempts, crashes, error
+          )
+          select g.id, g.queue_id, g.priority, g.enqueued_at, g.token, g.max_attempts, g.max_crashes, g.expires_at, g.key, g.type, g.headers, g.retry, g.payload, 'cancelled', 'expired', v_now, left(p_holder, -9), null, g.attempts, g.crashes, g.error
+          from gone g
+        )
+        select * from gone
+      loop
+        v_message.state := 'cancelled';
+        return next v_message;
+      end loop;
+      -- However many there are, a claim does not take long: whoever is told of some asks again.
+      v_dropped := v_dropped + cardinality(v_late);
+      continue when v_dropped < 100;
+    end if;
+    exit when v_hint is null or cardinality(v_ids) >= v_limit;
     v_hint := null;
   end loop;
 
   v_took := clock_timestamp() - v_begin;
-  if p_now is null and p_type is null and cardinality(v_ids) > 0
+  if p_now is null and p_type is null and cardinality(v_ids) > 0 and v_dropped < 100
     and v_took > interval '2 milliseconds' + cardinality(v_ids) * interval '20 microseconds'
   then
     v_lanes := array_fill(null::timestamptz, array[10]);
@@ -717,22 +1132,70 @@ begin
       v_lanes[v_row.lane] := least(v_lanes[v_row.lane], v_row.due_at);
     end loop;
     -- A lane without a message was read to its end, if one below it was opened or there were not enough messages.
-    v_is_read := cardinality(v_ids) < p_limit;
+    v_is_read := cardinality(v_ids) < v_limit;
     for lane in 1..10 loop
       v_is_read := v_is_read or v_lanes[lane] is not null;
       if v_is_read then
         v_lanes[lane] := coalesce(v_lanes[lane], v_now);
       end if;
     end loop;
+    if v_concurrency is not null then
+      -- None of those that count may lie before it.
+      v_swept := least(v_swept, (
+        select m.lease_until - interval '1 microsecond' from "public"."pgqrs_messages" m
+        where m.queue_id = v_queue and m.state = 'leased'
+        order by m.lease_until
+        limit 1
+      ));
+    end if;
     perform set_config(v_hint_name, (
-      v_lanes || case when cardinality(v_expired) < 100 then v_now else v_hint[11] end
+      v_lanes || case when cardinality(v_expired) < 100 then v_swept else v_hint[11] end
         || coalesce(v_hint[12], v_now + greatest(interval '250 milliseconds', v_took * 20))
     )::text, false);
   end if;
 
+  if p_is_ahead and v_concurrency is not null then
+    -- A worker of a queue with a limit does not claim ahead, and asks again when it has ended something.
+    v_message := null;
+    v_message.id := 0;
+    v_message.state := 'limited';
+    v_message.enqueued_at := v_now;
+    v_message.due_at := v_now;
+    v_message.attempts := case when v_free > cardinality(v_ids) then 0 else 1 end;
+    return next v_message;
+  end if;
+  if p_is_ahead and cardinality(v_ids) < v_limit then
+    -- A worker that has emptied the queue waits for the next message to be due, or for the next lease to run out.
+    v_message := null;
+    v_message.id := 0;
+    v_message.state := 'next';
+    v_message.enqueued_at := v_now;
+    v_message.due_at := least(
+      -- There may be more leases that have run out: the next claim, which takes them back, is to follow at once.
+      case when cardinality(v_expired) >= 100 then v_now end,
+      (
+        select min(next.due_at)
+        from generate_series(0, 9) as lane(priority)
+        cross join lateral (
+          select m.due_at from "public"."pgqrs_messages" m
+          where m.queue_id = v_queue and m.state = 'ready' and m.priority = lane.priority::smallint and m.due_at > v_now
+          order by m.due_at, m.id
+          limit 1
+        ) next
+      ),
+      (
+        select m.lease_until from "public"."pgqrs_messages" m
+        where m.queue_id = v_queue and m.state = 'leased' and m.lease_until > v_now
+        order by m.lease_until
+        limit 1
+      )
+    );
+    return next v_message;
+  end if;
   return query
   update "public"."pgqrs_messages" m
-  set state = 'leased', token = m.token + 1, holder = p_holder, leased_at = v_now, lease_until = v_now + v_lease
+  set state = 'leased', token = m.token + 1, holder = p_holder, leased_at = v_now, lease_until = v_now + v_lease,
+    is_started = not p_is_ahead, max_attempts = coalesce((m.retry ->> 'maxAttempts')::integer, v_max_attempts)
   where m.id = any (v_ids)
   returning m.*;
 end
@@ -760,9 +1223,39 @@ begin
     returning m.*, i.reason, i.result
   )
   insert into "public"."pgqrs_archive" (
-    id, queue_id, priority, enqueued_at, token, max_attempts, max_crashes, key, type, headers, payload, outcome, reason, archived_at, archived_by, processing_ms, attempts, crashes, error, result
+    id, queue_id, priority, enqueued_at, token, max_attempts, max_crashes, expires_at, key, type, headers, retry, payload, outcome, reason, archived_at, archived_by, processing_ms, attempts, crashes, error, result
   )
-  select g.id, g.queue_id, g.priority, g.enqueued_at, g.token, g.max_attempts, g.max_crashes, g.key, g.type, g.headers, g.payload, 'succeeded', g.reason, v_now, p_by, (extract(epoch from v_now - g.leased_at) * 1000)::bigint, g.attempts, g.crashes, g.error, g.result
+  select g.id, g.queue_id, g.priority, g.enqueued_at, g.token, g.max_attempts, g.max_crashes, g.expires_at, g.key, g.type, g.headers, g.retry, g.payload, 'succeeded', g.reason, v_now, p_by, (date_part('epoch', v_now - g.leased_at) * 1000)::bigint, g.attempts, g.crashes, g.error, g.result
+  from gone g
+  returning id;
+end
+$pgqrs$;
+
+/* pgqrs:migrate functions */ create or replace function "public"."pgqrs_archive_plain"(
+  p_ids bigint[], p_tokens bigint[], p_holder text, p_by text, p_now timestamptz
+) returns setof bigint
+language plpgsql
+set search_path = pg_catalog, pg_temp
+set plan_cache_mode = force_generic_plan
+set enable_seqscan = off
+set enable_bitmapscan = off
+set enable_sort = off
+set jit = off
+as $pgqrs$
+declare
+  v_now timestamptz := coalesce(p_now, date_trunc('milliseconds', clock_timestamp()));
+begin
+  return query
+  with gone as (
+    delete from "public"."pgqrs_messages" m
+    using unnest(p_ids, p_tokens) as i(id, token)
+    where m.id = any (array[i.id]) and m.holder = p_holder and m.token = coalesce(i.token, m.token)
+    returning m.*
+  )
+  insert into "public"."pgqrs_archive" (
+    id, queue_id, priority, enqueued_at, token, max_attempts, max_crashes, expires_at, key, type, headers, retry, payload, outcome, archived_at, archived_by, processing_ms, attempts, crashes, error
+  )
+  select g.id, g.queue_id, g.priority, g.enqueued_at, g.token, g.max_attempts, g.max_crashes, g.expires_at, g.key, g.type, g.headers, g.retry, g.payload, 'succeeded', v_now, p_by, (date_part('epoch', v_now - g.leased_at) * 1000)::bigint, g.attempts, g.crashes, g.error
   from gone g
   returning id;
 end
@@ -801,12 +1294,15 @@ declare
   v_now timestamptz := coalesce(p_now, date_trunc('milliseconds', clock_timestamp()));
 begin
   return query
-  update "public"."pgqrs_messages" m
-  set state = 'ready', due_at = v_now + i.delay_ms * interval '1 millisecond', token = m.token + 1,
-    holder = null, leased_at = null, lease_until = null
-  from json_to_recordset(p_items) as i(id bigint, token bigint, delay_ms bigint)
-  where m.id = any (array[i.id]) and m.holder = p_holder and m.token = coalesce(i.token, m.token)
-  returning m.id;
+  with given as (
+    update "public"."pgqrs_messages" m
+    set state = 'ready', due_at = v_now + i.delay_ms * interval '1 millisecond', token = m.token + 1,
+      holder = null, leased_at = null, lease_until = null
+    from json_to_recordset(p_items) as i(id bigint, token bigint, delay_ms bigint)
+    where m.id = any (array[i.id]) and m.holder = p_holder and m.token = coalesce(i.token, m.token)
+    returning m.id, pg_notify('pgqrs_public', 'queue:' || (select q.name from "public"."pgqrs_queues" q where q.id = m.queue_id))::text as told
+  )
+  select g.id from given g;
 end
 $pgqrs$;
 
@@ -859,25 +1355,161 @@ begin
     returning m.*, i.error as last_error
   )
   insert into "public"."pgqrs_archive" (
-    id, queue_id, priority, enqueued_at, token, max_attempts, max_crashes, key, type, headers, payload, outcome, reason, archived_at, archived_by, processing_ms, attempts, crashes, error
+    id, queue_id, priority, enqueued_at, token, max_attempts, max_crashes, expires_at, key, type, headers, retry, payload, outcome, reason, archived_at, archived_by, processing_ms, attempts, crashes, error
   )
-  select g.id, g.queue_id, g.priority, g.enqueued_at, g.token, g.max_attempts, g.max_crashes, g.key, g.type, g.headers, g.payload, 'failed',
+  select g.id, g.queue_id, g.priority, g.enqueued_at, g.token, g.max_attempts, g.max_crashes, g.expires_at, g.key, g.type, g.headers, g.retry, g.payload, 'failed',
     case when g.attempts + 1 >= g.max_attempts then 'attempts' else 'not_retryable' end,
-    v_now, p_by, (extract(epoch from v_now - g.leased_at) * 1000)::bigint, g.attempts + 1, g.crashes, g.last_error
+    v_now, p_by, (date_part('epoch', v_now - g.leased_at) * 1000)::bigint, g.attempts + 1, g.crashes, g.last_error
   from gone g
   returning id;
   return query
+  with given as (
+    update "public"."pgqrs_messages" m
+    set state = 'ready', due_at = v_now + i.delay_ms * interval '1 millisecond', token = m.token + 1,
+      attempts = m.attempts + 1, error = i.error, holder = null, leased_at = null, lease_until = null
+    from json_to_recordset(p_items) as i(id bigint, token bigint, error json, delay_ms bigint, is_final integer)
+    where m.id = any (array[i.id]) and m.holder = p_holder and m.token = coalesce(i.token, m.token) and m.attempts + 1 < m.max_attempts and i.is_final = 0
+    returning m.id, pg_notify('pgqrs_public', 'queue:' || (select q.name from "public"."pgqrs_queues" q where q.id = m.queue_id))::text as told
+  )
+  select g.id from given g;
+end
+$pgqrs$;
+
+/* pgqrs:migrate functions */ create or replace function "public"."pgqrs_beat"(
+  p_items json, p_holder text, p_now timestamptz
+) returns table (id bigint, fate text)
+language plpgsql
+set search_path = pg_catalog, pg_temp
+set plan_cache_mode = force_generic_plan
+set enable_seqscan = off
+set enable_bitmapscan = off
+set enable_sort = off
+set jit = off
+as $pgqrs$
+#variable_conflict use_column
+declare
+  v_ids bigint[];
+begin
+  v_ids := array(
+    select m.id
+    from json_to_recordset(p_items) as i(id bigint, token bigint)
+    cross join lateral (
+      select m.id from "public"."pgqrs_messages" m where m.id = any (array[i.id]) and m.holder = p_holder and m.token = coalesce(i.token, m.token) for update skip locked
+    ) m
+  );
   update "public"."pgqrs_messages" m
-  set state = 'ready', due_at = v_now + i.delay_ms * interval '1 millisecond', token = m.token + 1,
-    attempts = m.attempts + 1, error = i.error, holder = null, leased_at = null, lease_until = null
-  from json_to_recordset(p_items) as i(id bigint, token bigint, error json, delay_ms bigint, is_final integer)
-  where m.id = any (array[i.id]) and m.holder = p_holder and m.token = coalesce(i.token, m.token) and m.attempts + 1 < m.max_attempts and i.is_final = 0
-  returning m.id;
+  set lease_until = greatest(m.lease_until, coalesce(p_now, date_trunc('milliseconds', clock_timestamp())) + i.lease_ms * interval '1 millisecond')
+  from json_to_recordset(p_items) as i(id bigint, lease_ms bigint)
+  where i.id = any (v_ids) and m.id = any (array[i.id]);
+  return query
+  select i.id, case
+    when m.id is null and a.outcome = 'cancelled' then 'cancelled'
+    when m.id is null or m.token <> i.token or m.holder is distinct from p_holder then 'lost'
+    else 'locked'
+  end
+  from json_to_recordset(p_items) as i(id bigint, token bigint)
+  left join lateral (select m.id, m.token, m.holder from "public"."pgqrs_messages" m where m.id = any (array[i.id])) m on true
+  -- In this order only the primary key gives a row: another index has the id as its last column.
+  left join lateral (
+    select a.outcome from "public"."pgqrs_archive" a where a.id = any (array[i.id]) order by a.id limit 1
+  ) a on true
+  where i.id <> all (v_ids);
+end
+$pgqrs$;
+
+/* pgqrs:migrate functions */ create or replace function "public"."pgqrs_look"(
+  p_queues json, p_now timestamptz
+) returns table (queue_id bigint, due_ms bigint)
+language plpgsql
+set search_path = pg_catalog, pg_temp
+set plan_cache_mode = force_generic_plan
+set enable_seqscan = off
+set enable_bitmapscan = off
+set enable_sort = off
+set jit = off
+as $pgqrs$
+#variable_conflict use_column
+declare
+  v_now timestamptz := coalesce(p_now, date_trunc('milliseconds', clock_timestamp()));
+  v_queues bigint[] := array(
+    select q.id from json_array_elements_text(p_queues) e
+    cross join lateral (
+      select q.id from "public"."pgqrs_queues" q where q.name = any (array[e]) and q.paused_at is null
+    ) q
+  );
+  v_place integer;
+  v_at bigint;
+  v_priority smallint;
+  v_lane record;
+begin
+  foreach v_place in array array[1, 2] loop
+    v_at := (select min(q) from unnest(v_queues) q);
+    v_priority := -1;
+    loop
+      if v_place = 1 then
+        select m.queue_id, m.priority, m.due_at as at into v_lane
+        from "public"."pgqrs_messages" m
+        where m.state = 'ready' and (m.queue_id, m.priority) > (v_at, v_priority)
+        order by m.queue_id, m.priority, m.due_at, m.id
+        limit 1;
+      else
+        select m.queue_id, 9::smallint as priority, m.lease_until as at into v_lane
+        from "public"."pgqrs_messages" m
+        where m.state = 'leased' and m.queue_id >= v_at
+        order by m.queue_id, m.lease_until
+        limit 1;
+      end if;
+      exit when not found;
+      if v_lane.queue_id = any (v_queues) then
+        queue_id := v_lane.queue_id;
+        due_ms := greatest(0, ceil(extract(epoch from v_lane.at - v_now) * 1000));
+        return next;
+        v_at := v_lane.queue_id;
+        v_priority := v_lane.priority;
+        if v_place = 2 then
+          v_at := v_at + 1;
+        end if;
+      else
+        -- Queues of others in between are leapt over.
+        v_at := (select min(q) from unnest(v_queues) q where q > v_lane.queue_id);
+        v_priority := -1;
+        exit when v_at is null;
+      end if;
+    end loop;
+  end loop;
+end
+$pgqrs$;
+
+/* pgqrs:migrate functions */ create or replace function "public"."pgqrs_endings"(
+  p_ids json
+) returns table (id bigint, outcome text, reason text, result json, error json)
+language plpgsql
+set search_path = pg_catalog, pg_temp
+set plan_cache_mode = force_generic_plan
+set enable_seqscan = off
+set enable_bitmapscan = off
+set enable_sort = off
+set jit = off
+as $pgqrs$
+#variable_conflict use_column
+begin
+  return query
+  select i.id, a.outcome, a.reason, a.result, a.error
+  from (select e::text::bigint as id from json_array_elements(p_ids) e) i
+  -- In this order only the primary key gives a row, and only for one id at a time.
+  left join lateral (
+    select m.id from "public"."pgqrs_messages" m where m.id = any (array[i.id]) order by m.id limit 1
+  ) m on true
+  left join lateral (
+    select a.outcome, a.reason, a.result, a.error from "public"."pgqrs_archive" a
+    where a.id = any (array[i.id]) order by a.id limit 1
+  ) a on true
+  where m.id is null;
 end
 $pgqrs$;
 
 /* pgqrs:migrate functions */ create or replace function "public"."pgqrs_enqueue_many"(
-  p_queue text, p_payloads json, p_options json, p_now timestamptz
+  p_queue text, p_payloads json, p_options json, p_hint text, p_now timestamptz
 ) returns setof json
 language plpgsql
 set search_path = pg_catalog, pg_temp
@@ -894,6 +1526,9 @@ declare
   v_key "public"."pgqrs_keys"%rowtype;
   v_live "public"."pgqrs_messages"%rowtype;
   v_id bigint;
+  v_due timestamptz;
+  v_expires timestamptz;
+  v_max_attempts integer;
   v_why text;
 begin
   -- Shared among those who enqueue, against whoever deletes the queue: a message cannot slip into one that is going away.
@@ -902,24 +1537,63 @@ begin
   if not found then
     return;
   end if;
+  if p_hint is not null then
+    perform pg_notify('pgqrs_public', p_hint);
+  end if;
 
   -- One set of options for all: the plain and fast case.
   if json_typeof(p_options) = 'object' then
     return query
     with stored as (
       insert into "public"."pgqrs_messages" (
-        queue_id, state, priority, due_at, enqueued_at, max_attempts, max_crashes, type, headers, payload
+        queue_id, state, priority, due_at, enqueued_at, max_attempts, max_crashes, expires_at, type, headers, retry, payload
       )
-      select v_queue.id, 'ready', coalesce(o.priority, 0),
-        coalesce(date_trunc('milliseconds', to_timestamp(o.at_ms / 1000.0) + interval '500 microseconds'), v_now + coalesce(o.delay_ms, 0) * interval '1 millisecond'), v_now,
-        coalesce(o.max_attempts, v_queue.max_attempts), v_queue.max_crashes, o.headers ->> 'type', o.headers, item.value
-      from json_to_record(p_options) as o(delay_ms bigint, at_ms numeric, priority int, max_attempts int, headers json)
+      select v_queue.id, 'ready', coalesce(o.priority, 0), d.due_at, v_now,
+        coalesce((o.retry ->> 'maxAttempts')::int, v_queue.max_attempts), v_queue.max_crashes,
+        d.due_at + o.ttl_ms * interval '1 millisecond', o.headers ->> 'type', o.headers, o.retry, item.value
+      from json_to_record(p_options) as o(
+        delay_ms bigint, at_ms numeric, priority int, ttl_ms bigint, headers json, retry json
+      )
+      cross join lateral (
+        select coalesce(date_trunc('milliseconds', to_timestamp(o.at_ms / 1000.0) + interval '500 microseconds'), v_now + coalesce(o.delay_ms, 0) * interval '1 millisecond') as due_at
+      ) d
       cross join json_array_elements(p_payloads) item
       returning id, max_attempts
     )
     select json_build_object(
       'at', trunc(extract(epoch from v_now) * 1000)::bigint, 'ids', coalesce(json_agg(id), '[]'),
       'max_attempts', min(max_attempts)
+    ) from stored;
+    return;
+  end if;
+
+  -- Options for each, but no keys: what several callers want at the same time, in one statement.
+  if not exists (select from json_array_elements(p_options) o where o ->> 'key' is not null) then
+    return query
+    with item as materialized (
+      select n, payload, option, nextval('"public"."pgqrs_messages_id_seq"') as id
+      from rows from (json_array_elements(p_payloads), json_array_elements(p_options))
+        with ordinality as t(payload, option, n)
+    ), stored as (
+      insert into "public"."pgqrs_messages" (
+        id, queue_id, state, priority, due_at, enqueued_at, max_attempts, max_crashes, expires_at, type, headers, retry,
+        payload
+      )
+      select t.id, v_queue.id, 'ready', coalesce(o.priority, 0), d.due_at, v_now,
+        coalesce((o.retry ->> 'maxAttempts')::int, v_queue.max_attempts), v_queue.max_crashes,
+        d.due_at + o.ttl_ms * interval '1 millisecond', o.headers ->> 'type', o.headers, o.retry, t.payload
+      from item t
+      cross join lateral json_to_record(t.option) as o(
+        delay_ms bigint, at_ms numeric, priority int, ttl_ms bigint, headers json, retry json
+      )
+      cross join lateral (
+        select coalesce(date_trunc('milliseconds', to_timestamp(o.at_ms / 1000.0) + interval '500 microseconds'), v_now + coalesce(o.delay_ms, 0) * interval '1 millisecond') as due_at
+      ) d
+      returning id, max_attempts
+    )
+    select json_build_object(
+      'at', trunc(extract(epoch from v_now) * 1000)::bigint, 'ids', json_agg(id order by id),
+      'limits', json_agg(max_attempts order by id)
     ) from stored;
     return;
   end if;
@@ -936,11 +1610,14 @@ begin
       select t.n, t.id, t.payload, o.*
       from item t
       cross join lateral json_to_record(t.option) as o(
-        delay_ms bigint, at_ms numeric, priority int, max_attempts int, headers json,
-        key text, hash text, conflict text, hold text, hold_ms bigint
+        delay_ms bigint, at_ms numeric, priority int, ttl_ms bigint, headers json, retry json,
+        key text, hash text, conflict text, hold text, hold_ms bigint, is_alone int
       )
       order by o.key, t.n
     loop
+      v_due := coalesce(date_trunc('milliseconds', to_timestamp(v_item.at_ms / 1000.0) + interval '500 microseconds'), v_now + coalesce(v_item.delay_ms, 0) * interval '1 millisecond');
+      v_expires := v_due + v_item.ttl_ms * interval '1 millisecond';
+      v_max_attempts := coalesce((v_item.retry ->> 'maxAttempts')::int, v_queue.max_attempts);
       v_id := v_item.id;
       v_key := null;
       if v_item.key is not null then
@@ -978,16 +1655,19 @@ begin
             -- Hashes made by the library and by SQL start differently and are not compared with each other.
             when v_key.hash <> v_item.hash and left(v_key.hash, 3) = left(v_item.hash, 3) then 'payload'
           end;
+          if v_why is not null and v_item.is_alone = 1 then
+            -- The others of the list are calls of their own.
+            return next json_build_object('n', v_item.n, 'id', v_id, 'refused', v_why, 'is_alone', 1);
+            continue;
+          end if;
           if v_why is not null then
             raise exception using errcode = 'PQ001';
           end if;
           if v_item.conflict = 'replace' and v_live.state = 'ready' then
             update "public"."pgqrs_messages" m
             set payload = v_item.payload, headers = v_item.headers, type = v_item.headers ->> 'type',
-              priority = coalesce(v_item.priority, 0),
-              due_at = coalesce(date_trunc('milliseconds', to_timestamp(v_item.at_ms / 1000.0) + interval '500 microseconds'),
-                v_now + coalesce(v_item.delay_ms, 0) * interval '1 millisecond'),
-              max_attempts = coalesce(v_item.max_attempts, v_queue.max_attempts)
+              priority = coalesce(v_item.priority, 0), due_at = v_due, expires_at = v_expires, retry = v_item.retry,
+              max_attempts = v_max_attempts
             where m.id = v_id
             returning * into v_live;
             update "public"."pgqrs_keys" k set hash = v_item.hash where k.queue_id = v_queue.id and k.key = v_item.key;
@@ -1000,24 +1680,23 @@ begin
             ),
             'priority', v_live.priority, 'attempts', v_live.attempts, 'max_attempts', v_live.max_attempts,
             'enqueued_at', trunc(extract(epoch from v_live.enqueued_at) * 1000)::bigint,
-            'due_at', trunc(extract(epoch from v_live.due_at) * 1000)::bigint
+            'due_at', trunc(extract(epoch from v_live.due_at) * 1000)::bigint,
+            'expires_at', trunc(extract(epoch from v_live.expires_at) * 1000)::bigint
           );
           continue;
         end if;
       end if;
       insert into "public"."pgqrs_messages" (
-        id, queue_id, state, priority, due_at, enqueued_at, max_attempts, max_crashes, key, type, headers, payload
+        id, queue_id, state, priority, due_at, enqueued_at, max_attempts, max_crashes, expires_at, key, type, headers,
+        retry, payload
       )
       values (
-        v_id, v_queue.id, 'ready', coalesce(v_item.priority, 0),
-        coalesce(date_trunc('milliseconds', to_timestamp(v_item.at_ms / 1000.0) + interval '500 microseconds'),
-          v_now + coalesce(v_item.delay_ms, 0) * interval '1 millisecond'),
-        v_now, coalesce(v_item.max_attempts, v_queue.max_attempts), v_queue.max_crashes,
-        v_item.key, v_item.headers ->> 'type', v_item.headers, v_item.payload
+        v_id, v_queue.id, 'ready', coalesce(v_item.priority, 0), v_due, v_now, v_max_attempts, v_queue.max_crashes,
+        v_expires, v_item.key, v_item.headers ->> 'type', v_item.headers, v_item.retry, v_item.payload
       );
       return next json_build_object(
         'n', v_item.n, 'id', v_id, 'at', trunc(extract(epoch from v_now) * 1000)::bigint, 'is_new', 1,
-        'max_attempts', coalesce(v_item.max_attempts, v_queue.max_attempts)
+        'max_attempts', v_max_attempts
       );
     end loop;
   exception when sqlstate 'PQ001' then
@@ -1036,10 +1715,13 @@ as $pgqrs$
 declare
   v_unknown text := (
     select string_agg(k, ', ') from json_object_keys(options) k
-    where k not in ('delayMs', 'at', 'priority', 'key', 'headers', 'maxAttempts')
+    where k not in ('delayMs', 'at', 'priority', 'key', 'headers', 'maxAttempts', 'backoff', 'ttlMs', 'notify')
   );
   v_at timestamptz := (options ->> 'at')::timestamptz;
   v_headers json := options -> 'headers';
+  v_max_attempts integer := (options ->> 'maxAttempts')::int;
+  v_ttl_ms bigint := (options ->> 'ttlMs')::bigint;
+  v_backoff json := options -> 'backoff';
   v_wrong text := case
     when v_unknown is not null then 'unknown option ' || v_unknown
     when payload is null then 'the payload is missing'
@@ -1047,12 +1729,28 @@ declare
     when (options ->> 'delayMs')::bigint not between 0 and 3155760000000 then 'delayMs is out of range'
     when not isfinite(v_at) or v_at < '1970-01-01Z' or v_at >= '10000-01-01Z' then 'at is not between 1970 and 9999'
     when (options ->> 'priority')::int not between 0 and 9 then 'priority is not between 0 and 9'
-    when (options ->> 'maxAttempts')::int not between 1 and 10000 then 'maxAttempts is not between 1 and 10000'
+    when v_max_attempts not between 1 and 10000 then 'maxAttempts is not between 1 and 10000'
     when octet_length(options ->> 'key') not between 1 and 255 then 'key does not have 1 to 255 bytes'
     when case json_typeof(v_headers)
       when 'object' then exists (select 1 from json_each(v_headers) h where json_typeof(h.value) <> 'string')
       else v_headers is not null
     end then 'headers is not an object of strings'
+    when v_ttl_ms not between 1 and 3155760000000 then 'ttlMs is out of range'
+    when case json_typeof(v_backoff)
+      when 'object' then exists (
+        select 1 from json_each(v_backoff) b
+        where not coalesce(case b.key
+          when 'kind' then b.value #>> '{}' in ('exponential', 'fixed')
+          when 'jitter' then json_typeof(b.value) = 'number' and (b.value #>> '{}')::numeric between 0 and 1
+          when 'baseMs' then json_typeof(b.value) = 'number' and b.value #>> '{}' ~ '^[0-9]{1,13}$'
+            and (b.value #>> '{}')::bigint <= 3155760000000
+          when 'maxMs' then json_typeof(b.value) = 'number' and b.value #>> '{}' ~ '^[0-9]{1,13}$'
+            and (b.value #>> '{}')::bigint <= 3155760000000
+          else false
+        end, false)
+      )
+      else v_backoff is not null
+    end then 'backoff is not an object of kind, baseMs, maxMs and jitter'
   end;
   v_answer json;
 begin
@@ -1067,14 +1765,17 @@ begin
       'delay_ms', (options ->> 'delayMs')::bigint,
       'at_ms', trunc(extract(epoch from v_at) * 1000),
       'priority', (options ->> 'priority')::int,
-      'max_attempts', (options ->> 'maxAttempts')::int,
+      'ttl_ms', v_ttl_ms,
       'headers', v_headers,
+      'retry', case when v_max_attempts is not null or v_backoff is not null
+        then json_strip_nulls(json_build_object('maxAttempts', v_max_attempts, 'backoff', v_backoff)) end,
       'key', options ->> 'key',
       'hash', 'pg:' || encode(sha256(convert_to(payload::jsonb::text, 'UTF8')), 'hex'),
       'conflict', 'existing',
       'hold', 'default',
       'hold_ms', 86400000
     )),
+    case when coalesce((options ->> 'notify')::boolean, true) then 'queue:' || queue end,
     null
   ) a;
   if v_answer is null then
@@ -1083,12 +1784,12 @@ begin
   if v_answer ->> 'refused' is not null then
     raise exception 'pgqrs_enqueue: key is in use for another payload' using errcode = '23505';
   end if;
-  return (v_answer ->> 'id')::bigint;
+  return coalesce(v_answer ->> 'id', v_answer -> 'ids' ->> 0)::bigint;
 end
 $pgqrs$;
 
 /* pgqrs:recordMigration */ insert into "public"."pgqrs_migrations" (version, name, applied_at, objects)
-select 2, 'functions', statement_timestamp(), (with made as materialized (select json_array_elements_text('["table pgqrs_migrations","table pgqrs_queues","table pgqrs_messages","index pgqrs_messages_ready","index pgqrs_messages_leased","table pgqrs_archive","index pgqrs_archive_ended","index pgqrs_archive_dead","table pgqrs_keys","function pgqrs_claim(p_queue text, p_limit bigint, p_lease_ms bigint, p_default_lease_ms bigint, p_holder text, p_type text, p_now timestamp with time zone)","function pgqrs_archive_leased(p_items json, p_holder text, p_by text, p_now timestamp with time zone)","function pgqrs_delete_leased(p_items json, p_holder text)","function pgqrs_release_leased(p_items json, p_holder text, p_now timestamp with time zone)","function pgqrs_extend_leased(p_items json, p_holder text, p_now timestamp with time zone)","function pgqrs_fail_leased(p_items json, p_holder text, p_by text, p_now timestamp with time zone)","function pgqrs_enqueue_many(p_queue text, p_payloads json, p_options json, p_now timestamp with time zone)","function pgqrs_enqueue(queue text, payload json, options json)"]'::json) as name),
+select 2, 'functions', statement_timestamp(), (with made as materialized (select json_array_elements_text('["table pgqrs_migrations","table pgqrs_queues","table pgqrs_messages","index pgqrs_messages_ready","index pgqrs_messages_leased","table pgqrs_archive","index pgqrs_archive_ended","index pgqrs_archive_dead","table pgqrs_keys","table pgqrs_workers","table pgqrs_maintenance","function pgqrs_claim(p_queue text, p_limit bigint, p_lease_ms bigint, p_default_lease_ms bigint, p_holder text, p_type text, p_max_attempts bigint, p_is_ahead boolean, p_now timestamp with time zone)","function pgqrs_archive_leased(p_items json, p_holder text, p_by text, p_now timestamp with time zone)","function pgqrs_archive_plain(p_ids bigint[], p_tokens bigint[], p_holder text, p_by text, p_now timestamp with time zone)","function pgqrs_delete_leased(p_items json, p_holder text)","function pgqrs_release_leased(p_items json, p_holder text, p_now timestamp with time zone)","function pgqrs_extend_leased(p_items json, p_holder text, p_now timestamp with time zone)","function pgqrs_beat(p_items json, p_holder text, p_now timestamp with time zone)","function pgqrs_look(p_queues json, p_now timestamp with time zone)","function pgqrs_endings(p_ids json)","function pgqrs_fail_leased(p_items json, p_holder text, p_by text, p_now timestamp with time zone)","function pgqrs_enqueue_many(p_queue text, p_payloads json, p_options json, p_hint text, p_now timestamp with time zone)","function pgqrs_enqueue(queue text, payload json, options json)"]'::json) as name),
 own as materialized (
   select c.oid, c.relname, c.relpersistence
   from pg_catalog.pg_class c

@@ -1,184 +1,432 @@
 -- archiveLeased 1
-/* pgqrs:archiveLeased */ insert into "pgqrs_archive" (id, queue_id, priority, enqueued_at, token, max_attempts, max_crashes, key, type, headers, payload, outcome, reason, archived_at, archived_by, processing_ms, attempts, crashes, error, result)
-select m.id, m.queue_id, m.priority, m.enqueued_at, m.token, m.max_attempts, m.max_crashes, m.key, m.type, m.headers, m.payload, 'succeeded', i.value ->> 'reason', cast(round(unixepoch('subsec') * 1000) as integer), ?1, cast(round(unixepoch('subsec') * 1000) as integer) - m.leased_at,
+/* pgqrs:archiveLeased */ insert into "pgqrs_archive" (id, queue_id, priority, enqueued_at, token, max_attempts, max_crashes, expires_at, key, type, headers, retry, payload, outcome, reason, archived_at, archived_by, processing_ms, attempts, crashes, error, result)
+select m.id, m.queue_id, m.priority, m.enqueued_at, m.token, m.max_attempts, m.max_crashes, m.expires_at, m.key, m.type, m.headers, m.retry, m.payload, 'succeeded', i.value ->> 'reason', cast(round(unixepoch('subsec') * 1000) as integer), ?1, cast(round(unixepoch('subsec') * 1000) as integer) - m.leased_at,
   m.attempts, m.crashes, m.error, i.value ->> 'result'
 from json_each(?2) i join "pgqrs_messages" m on m.id = i.value ->> 'id'
 where m.state = 'leased' and m.holder = ?3 and m.token = coalesce(i.value ->> 'token', m.token)
 returning id;
 -- values: "it's \"$1\" ?1", "[{\"id\":7,\"token\":3,\"reason\":\"it's \\\"$1\\\" ?1\",\"result\":\"[1]\"}]", "it's \"$1\" ?1"
 
+-- archiveLeased 2
+/* pgqrs:archiveLeased */ insert into "pgqrs_archive" (id, queue_id, priority, enqueued_at, token, max_attempts, max_crashes, expires_at, key, type, headers, retry, payload, outcome, reason, archived_at, archived_by, processing_ms, attempts, crashes, error, result)
+select m.id, m.queue_id, m.priority, m.enqueued_at, m.token, m.max_attempts, m.max_crashes, m.expires_at, m.key, m.type, m.headers, m.retry, m.payload, 'succeeded', i.value ->> 'reason', cast(round(unixepoch('subsec') * 1000) as integer), ?1, cast(round(unixepoch('subsec') * 1000) as integer) - m.leased_at,
+  m.attempts, m.crashes, m.error, i.value ->> 'result'
+from json_each(?2) i join "pgqrs_messages" m on m.id = i.value ->> 'id'
+where m.state = 'leased' and m.holder = ?3 and m.token = coalesce(i.value ->> 'token', m.token)
+returning id;
+-- values: "it's \"$1\" ?1", "[{\"id\":7,\"token\":3,\"reason\":\"it's \\\"$1\\\" ?1\",\"result\":\"[1]\"}]", "it's \"$1\" ?1"
+
+-- beat 1
+/* pgqrs:beat */ update "pgqrs_messages" as m
+set lease_until = max(m.lease_until, cast(round(unixepoch('subsec') * 1000) as integer) + (i.value ->> 'lease_ms'))
+from json_each(?1) i
+where m.id = i.value ->> 'id' and m.state = 'leased' and m.holder = ?2 and m.token = i.value ->> 'token';
+-- values: "[{\"id\":7,\"token\":3,\"lease_ms\":5}]", "it's \"$1\" ?1"
+/* pgqrs:beat */ select i.value ->> 'id', case when m.id is null and a.outcome = 'cancelled' then 'cancelled' else 'lost' end
+from json_each(?1) i
+left join "pgqrs_messages" m on m.id = i.value ->> 'id'
+left join "pgqrs_archive" a on a.id = i.value ->> 'id'
+where m.id is null or m.token <> i.value ->> 'token' or m.holder is not ?2
+union all select 0, 'paused' from "pgqrs_workers" where holder = ?3 and paused_at is not null;
+-- values: "[{\"id\":7,\"token\":3,\"lease_ms\":5}]", "it's \"$1\" ?1", "it's \"$1\" ?1"
+
 -- claimMessages 1
-/* pgqrs:claimMessages */ insert into "pgqrs_archive" (id, queue_id, priority, enqueued_at, token, max_attempts, max_crashes, key, type, headers, payload, outcome, reason, archived_at, archived_by, processing_ms, attempts, crashes, error)
-select id, queue_id, priority, enqueued_at, token, max_attempts, max_crashes, key, type, headers, payload, 'failed', 'crashes', cast(round(unixepoch('subsec') * 1000) as integer), substr(holder, 1, length(holder) - 9), cast(round(unixepoch('subsec') * 1000) as integer) - leased_at, attempts, crashes + 1, error
-from "pgqrs_messages" where state = 'leased' and lease_until <= cast(round(unixepoch('subsec') * 1000) as integer) and crashes + 1 >= max_crashes order by lease_until limit 100;
+/* pgqrs:claimMessages */ insert into "pgqrs_archive" (id, queue_id, priority, enqueued_at, token, max_attempts, max_crashes, expires_at, key, type, headers, retry, payload, outcome, reason, archived_at, archived_by, processing_ms, attempts, crashes, error)
+select id, queue_id, priority, enqueued_at, token, max_attempts, max_crashes, expires_at, key, type, headers, retry, payload, 'failed', 'crashes', cast(round(unixepoch('subsec') * 1000) as integer), substr(holder, 1, length(holder) - 9), cast(round(unixepoch('subsec') * 1000) as integer) - leased_at, attempts, crashes + 1, error
+from "pgqrs_messages" where queue_id = (select q.id from "pgqrs_queues" q where q.name = ?1) and state = 'leased' and lease_until <= cast(round(unixepoch('subsec') * 1000) as integer) and crashes + 1 >= max_crashes and is_started = 1
+order by lease_until limit 100
+returning id, ?2, outcome, priority, enqueued_at, enqueued_at, token, null, null, attempts, crashes, max_attempts,
+  key, cast(headers as text), cast(payload as text), cast(error as text), max_crashes,
+  cast(retry as text), null, expires_at;
+-- values: "queue it's \"$1\" ?1", "queue it's \"$1\" ?1"
 /* pgqrs:claimMessages */ update "pgqrs_messages"
-set state = 'ready', due_at = lease_until, token = token + 1, crashes = crashes + 1,
+set state = 'ready', due_at = lease_until, token = token + 1,
+  crashes = crashes + (is_started = 1 or crashes * 2 < max_crashes and crashes + 1 < max_crashes),
   holder = null, leased_at = null, lease_until = null
 where id in (
-  select id from "pgqrs_messages" where state = 'leased' and lease_until <= cast(round(unixepoch('subsec') * 1000) as integer) and crashes + 1 < max_crashes order by lease_until limit 100
+  select id from "pgqrs_messages" where queue_id = (select q.id from "pgqrs_queues" q where q.name = ?1) and state = 'leased' and lease_until <= cast(round(unixepoch('subsec') * 1000) as integer) and (crashes + 1 < max_crashes or is_started = 0)
+  order by lease_until limit 100
 );
+-- values: "queue it's \"$1\" ?1"
+/* pgqrs:claimMessages */ insert into "pgqrs_archive" (id, queue_id, priority, enqueued_at, token, max_attempts, max_crashes, expires_at, key, type, headers, retry, payload, outcome, reason, archived_at, archived_by, processing_ms, attempts, crashes, error)
+select id, queue_id, priority, enqueued_at, token, max_attempts, max_crashes, expires_at, key, type, headers, retry, payload, 'cancelled', 'expired', cast(round(unixepoch('subsec') * 1000) as integer), ?1, null, attempts, crashes, error
+from "pgqrs_messages"
+where queue_id = (select q.id from "pgqrs_queues" q where q.name = ?2 and q.paused_at is null)
+  and state = 'ready' and expires_at is not null and expires_at <= cast(round(unixepoch('subsec') * 1000) as integer)
+order by expires_at limit ?3
+returning id, ?4, outcome, priority, enqueued_at, enqueued_at, token, null, null, attempts, crashes, max_attempts,
+  key, cast(headers as text), cast(payload as text), cast(error as text), max_crashes,
+  cast(retry as text), null, expires_at;
+-- values: "it'", "queue it's \"$1\" ?1", 110, "queue it's \"$1\" ?1"
 /* pgqrs:claimMessages */ update "pgqrs_messages"
 set state = 'leased', token = token + 1, holder = ?1, leased_at = cast(round(unixepoch('subsec') * 1000) as integer),
-  lease_until = cast(round(unixepoch('subsec') * 1000) as integer) + coalesce(?2, (select q.lease_ms from "pgqrs_queues" q where q.id = queue_id), ?3)
+  lease_until = cast(round(unixepoch('subsec') * 1000) as integer) + coalesce(?2, (select q.lease_ms from "pgqrs_queues" q where q.id = queue_id), ?3),
+  is_started = ?4,
+  max_attempts = coalesce(retry ->> 'maxAttempts', ?5, (select q.max_attempts from "pgqrs_queues" q where q.id = queue_id))
 where id in (
   select id from (
     select c.id from "pgqrs_messages" c
-    where c.queue_id = (select q.id from "pgqrs_queues" q where q.name = ?4 and q.paused_at is null)
-      and c.state = 'ready' and c.priority = 9 and c.due_at <= cast(round(unixepoch('subsec') * 1000) as integer)
-    order by c.due_at, c.id limit ?5
-  )
-  union all select id from (
-    select c.id from "pgqrs_messages" c
     where c.queue_id = (select q.id from "pgqrs_queues" q where q.name = ?6 and q.paused_at is null)
-      and c.state = 'ready' and c.priority = 8 and c.due_at <= cast(round(unixepoch('subsec') * 1000) as integer)
+      and c.state = 'ready' and c.priority = 9 and c.due_at <= cast(round(unixepoch('subsec') * 1000) as integer)
     order by c.due_at, c.id limit ?7
   )
   union all select id from (
     select c.id from "pgqrs_messages" c
     where c.queue_id = (select q.id from "pgqrs_queues" q where q.name = ?8 and q.paused_at is null)
-      and c.state = 'ready' and c.priority = 7 and c.due_at <= cast(round(unixepoch('subsec') * 1000) as integer)
+      and c.state = 'ready' and c.priority = 8 and c.due_at <= cast(round(unixepoch('subsec') * 1000) as integer)
     order by c.due_at, c.id limit ?9
   )
   union all select id from (
     select c.id from "pgqrs_messages" c
     where c.queue_id = (select q.id from "pgqrs_queues" q where q.name = ?10 and q.paused_at is null)
-      and c.state = 'ready' and c.priority = 6 and c.due_at <= cast(round(unixepoch('subsec') * 1000) as integer)
+      and c.state = 'ready' and c.priority = 7 and c.due_at <= cast(round(unixepoch('subsec') * 1000) as integer)
     order by c.due_at, c.id limit ?11
   )
   union all select id from (
     select c.id from "pgqrs_messages" c
     where c.queue_id = (select q.id from "pgqrs_queues" q where q.name = ?12 and q.paused_at is null)
-      and c.state = 'ready' and c.priority = 5 and c.due_at <= cast(round(unixepoch('subsec') * 1000) as integer)
+      and c.state = 'ready' and c.priority = 6 and c.due_at <= cast(round(unixepoch('subsec') * 1000) as integer)
     order by c.due_at, c.id limit ?13
   )
   union all select id from (
     select c.id from "pgqrs_messages" c
     where c.queue_id = (select q.id from "pgqrs_queues" q where q.name = ?14 and q.paused_at is null)
-      and c.state = 'ready' and c.priority = 4 and c.due_at <= cast(round(unixepoch('subsec') * 1000) as integer)
+      and c.state = 'ready' and c.priority = 5 and c.due_at <= cast(round(unixepoch('subsec') * 1000) as integer)
     order by c.due_at, c.id limit ?15
   )
   union all select id from (
     select c.id from "pgqrs_messages" c
     where c.queue_id = (select q.id from "pgqrs_queues" q where q.name = ?16 and q.paused_at is null)
-      and c.state = 'ready' and c.priority = 3 and c.due_at <= cast(round(unixepoch('subsec') * 1000) as integer)
+      and c.state = 'ready' and c.priority = 4 and c.due_at <= cast(round(unixepoch('subsec') * 1000) as integer)
     order by c.due_at, c.id limit ?17
   )
   union all select id from (
     select c.id from "pgqrs_messages" c
     where c.queue_id = (select q.id from "pgqrs_queues" q where q.name = ?18 and q.paused_at is null)
-      and c.state = 'ready' and c.priority = 2 and c.due_at <= cast(round(unixepoch('subsec') * 1000) as integer)
+      and c.state = 'ready' and c.priority = 3 and c.due_at <= cast(round(unixepoch('subsec') * 1000) as integer)
     order by c.due_at, c.id limit ?19
   )
   union all select id from (
     select c.id from "pgqrs_messages" c
     where c.queue_id = (select q.id from "pgqrs_queues" q where q.name = ?20 and q.paused_at is null)
-      and c.state = 'ready' and c.priority = 1 and c.due_at <= cast(round(unixepoch('subsec') * 1000) as integer)
+      and c.state = 'ready' and c.priority = 2 and c.due_at <= cast(round(unixepoch('subsec') * 1000) as integer)
     order by c.due_at, c.id limit ?21
   )
   union all select id from (
     select c.id from "pgqrs_messages" c
     where c.queue_id = (select q.id from "pgqrs_queues" q where q.name = ?22 and q.paused_at is null)
-      and c.state = 'ready' and c.priority = 0 and c.due_at <= cast(round(unixepoch('subsec') * 1000) as integer)
+      and c.state = 'ready' and c.priority = 1 and c.due_at <= cast(round(unixepoch('subsec') * 1000) as integer)
     order by c.due_at, c.id limit ?23
-  )
-  limit ?24
-)
-returning id, ?25,
-  case when state = 'ready' and due_at > cast(round(unixepoch('subsec') * 1000) as integer) then 'delayed' else state end,
-  priority, due_at, enqueued_at, token, holder, lease_until,
-  attempts, crashes, max_attempts, key, cast(headers as text), cast(payload as text), cast(error as text);
--- values: "it's \"$1\" ?1", null, 5000, "queue it's \"$1\" ?1", 10, "queue it's \"$1\" ?1", 10, "queue it's \"$1\" ?1", 10, "queue it's \"$1\" ?1", 10, "queue it's \"$1\" ?1", 10, "queue it's \"$1\" ?1", 10, "queue it's \"$1\" ?1", 10, "queue it's \"$1\" ?1", 10, "queue it's \"$1\" ?1", 10, "queue it's \"$1\" ?1", 10, 10, "queue it's \"$1\" ?1"
-
--- claimMessages 2
-/* pgqrs:claimMessages */ insert into "pgqrs_archive" (id, queue_id, priority, enqueued_at, token, max_attempts, max_crashes, key, type, headers, payload, outcome, reason, archived_at, archived_by, processing_ms, attempts, crashes, error)
-select id, queue_id, priority, enqueued_at, token, max_attempts, max_crashes, key, type, headers, payload, 'failed', 'crashes', cast(round(unixepoch('subsec') * 1000) as integer), substr(holder, 1, length(holder) - 9), cast(round(unixepoch('subsec') * 1000) as integer) - leased_at, attempts, crashes + 1, error
-from "pgqrs_messages" where state = 'leased' and lease_until <= cast(round(unixepoch('subsec') * 1000) as integer) and crashes + 1 >= max_crashes order by lease_until limit 100;
-/* pgqrs:claimMessages */ update "pgqrs_messages"
-set state = 'ready', due_at = lease_until, token = token + 1, crashes = crashes + 1,
-  holder = null, leased_at = null, lease_until = null
-where id in (
-  select id from "pgqrs_messages" where state = 'leased' and lease_until <= cast(round(unixepoch('subsec') * 1000) as integer) and crashes + 1 < max_crashes order by lease_until limit 100
-);
-/* pgqrs:claimMessages */ update "pgqrs_messages"
-set state = 'leased', token = token + 1, holder = ?1, leased_at = cast(round(unixepoch('subsec') * 1000) as integer),
-  lease_until = cast(round(unixepoch('subsec') * 1000) as integer) + coalesce(?2, (select q.lease_ms from "pgqrs_queues" q where q.id = queue_id), ?3)
-where id in (
-  select id from (
-    select c.id from "pgqrs_messages" c
-    where c.queue_id = (select q.id from "pgqrs_queues" q where q.name = ?4 and q.paused_at is null)
-      and c.state = 'ready' and c.priority = 9 and c.due_at <= cast(round(unixepoch('subsec') * 1000) as integer) and type = ?5
-    order by c.due_at, c.id limit ?6
   )
   union all select id from (
     select c.id from "pgqrs_messages" c
-    where c.queue_id = (select q.id from "pgqrs_queues" q where q.name = ?7 and q.paused_at is null)
-      and c.state = 'ready' and c.priority = 8 and c.due_at <= cast(round(unixepoch('subsec') * 1000) as integer) and type = ?8
+    where c.queue_id = (select q.id from "pgqrs_queues" q where q.name = ?24 and q.paused_at is null)
+      and c.state = 'ready' and c.priority = 0 and c.due_at <= cast(round(unixepoch('subsec') * 1000) as integer)
+    order by c.due_at, c.id limit ?25
+  )
+  limit coalesce((
+    select max(0, min(?26, coalesce(q.concurrency - (select count(*) from "pgqrs_messages" h where h.queue_id = (select q.id from "pgqrs_queues" q where q.name = ?27) and h.state = 'leased'), ?28)))
+    from "pgqrs_queues" q where q.name = ?29
+  ), 0)
+) and coalesce(expires_at > cast(round(unixepoch('subsec') * 1000) as integer), 1)
+returning id, ?30,
+  case when state = 'ready' and due_at > cast(round(unixepoch('subsec') * 1000) as integer) then 'delayed' else state end,
+  priority, due_at, enqueued_at, token, holder, lease_until,
+  attempts, crashes, max_attempts, key, cast(headers as text), cast(payload as text), cast(error as text),
+  max_crashes, cast(retry as text), cast(progress as text), expires_at;
+-- values: "it's \"$1\" ?1", null, 5000, 1, null, "queue it's \"$1\" ?1", 10, "queue it's \"$1\" ?1", 10, "queue it's \"$1\" ?1", 10, "queue it's \"$1\" ?1", 10, "queue it's \"$1\" ?1", 10, "queue it's \"$1\" ?1", 10, "queue it's \"$1\" ?1", 10, "queue it's \"$1\" ?1", 10, "queue it's \"$1\" ?1", 10, "queue it's \"$1\" ?1", 10, 10, "queue it's \"$1\" ?1", 10, "queue it's \"$1\" ?1", "queue it's \"$1\" ?1"
+
+-- claimMessages 2
+/* pgqrs:claimMessages */ insert into "pgqrs_archive" (id, queue_id, priority, enqueued_at, token, max_attempts, max_crashes, expires_at, key, type, headers, retry, payload, outcome, reason, archived_at, archived_by, processing_ms, attempts, crashes, error)
+select id, queue_id, priority, enqueued_at, token, max_attempts, max_crashes, expires_at, key, type, headers, retry, payload, 'failed', 'crashes', cast(round(unixepoch('subsec') * 1000) as integer), substr(holder, 1, length(holder) - 9), cast(round(unixepoch('subsec') * 1000) as integer) - leased_at, attempts, crashes + 1, error
+from "pgqrs_messages" where queue_id = (select q.id from "pgqrs_queues" q where q.name = ?1) and state = 'leased' and lease_until <= cast(round(unixepoch('subsec') * 1000) as integer) and crashes + 1 >= max_crashes and is_started = 1
+order by lease_until limit 100
+returning id, ?2, outcome, priority, enqueued_at, enqueued_at, token, null, null, attempts, crashes, max_attempts,
+  key, cast(headers as text), cast(payload as text), cast(error as text), max_crashes,
+  cast(retry as text), null, expires_at;
+-- values: "queue it's \"$1\" ?1", "queue it's \"$1\" ?1"
+/* pgqrs:claimMessages */ update "pgqrs_messages"
+set state = 'ready', due_at = lease_until, token = token + 1,
+  crashes = crashes + (is_started = 1 or crashes * 2 < max_crashes and crashes + 1 < max_crashes),
+  holder = null, leased_at = null, lease_until = null
+where id in (
+  select id from "pgqrs_messages" where queue_id = (select q.id from "pgqrs_queues" q where q.name = ?1) and state = 'leased' and lease_until <= cast(round(unixepoch('subsec') * 1000) as integer) and (crashes + 1 < max_crashes or is_started = 0)
+  order by lease_until limit 100
+);
+-- values: "queue it's \"$1\" ?1"
+/* pgqrs:claimMessages */ insert into "pgqrs_archive" (id, queue_id, priority, enqueued_at, token, max_attempts, max_crashes, expires_at, key, type, headers, retry, payload, outcome, reason, archived_at, archived_by, processing_ms, attempts, crashes, error)
+select id, queue_id, priority, enqueued_at, token, max_attempts, max_crashes, expires_at, key, type, headers, retry, payload, 'cancelled', 'expired', cast(round(unixepoch('subsec') * 1000) as integer), ?1, null, attempts, crashes, error
+from "pgqrs_messages"
+where queue_id = (select q.id from "pgqrs_queues" q where q.name = ?2 and q.paused_at is null)
+  and state = 'ready' and expires_at is not null and expires_at <= cast(round(unixepoch('subsec') * 1000) as integer)
+order by expires_at limit ?3
+returning id, ?4, outcome, priority, enqueued_at, enqueued_at, token, null, null, attempts, crashes, max_attempts,
+  key, cast(headers as text), cast(payload as text), cast(error as text), max_crashes,
+  cast(retry as text), null, expires_at;
+-- values: "it'", "queue it's \"$1\" ?1", 110, "queue it's \"$1\" ?1"
+/* pgqrs:claimMessages */ update "pgqrs_messages"
+set state = 'leased', token = token + 1, holder = ?1, leased_at = cast(round(unixepoch('subsec') * 1000) as integer),
+  lease_until = cast(round(unixepoch('subsec') * 1000) as integer) + coalesce(?2, (select q.lease_ms from "pgqrs_queues" q where q.id = queue_id), ?3),
+  is_started = ?4,
+  max_attempts = coalesce(retry ->> 'maxAttempts', ?5, (select q.max_attempts from "pgqrs_queues" q where q.id = queue_id))
+where id in (
+  select id from (
+    select c.id from "pgqrs_messages" c
+    where c.queue_id = (select q.id from "pgqrs_queues" q where q.name = ?6 and q.paused_at is null)
+      and c.state = 'ready' and c.priority = 9 and c.due_at <= cast(round(unixepoch('subsec') * 1000) as integer) and type = ?7
+    order by c.due_at, c.id limit ?8
+  )
+  union all select id from (
+    select c.id from "pgqrs_messages" c
+    where c.queue_id = (select q.id from "pgqrs_queues" q where q.name = ?9 and q.paused_at is null)
+      and c.state = 'ready' and c.priority = 8 and c.due_at <= cast(round(unixepoch('subsec') * 1000) as integer) and type = ?10
+    order by c.due_at, c.id limit ?11
+  )
+  union all select id from (
+    select c.id from "pgqrs_messages" c
+    where c.queue_id = (select q.id from "pgqrs_queues" q where q.name = ?12 and q.paused_at is null)
+      and c.state = 'ready' and c.priority = 7 and c.due_at <= cast(round(unixepoch('subsec') * 1000) as integer) and type = ?13
+    order by c.due_at, c.id limit ?14
+  )
+  union all select id from (
+    select c.id from "pgqrs_messages" c
+    where c.queue_id = (select q.id from "pgqrs_queues" q where q.name = ?15 and q.paused_at is null)
+      and c.state = 'ready' and c.priority = 6 and c.due_at <= cast(round(unixepoch('subsec') * 1000) as integer) and type = ?16
+    order by c.due_at, c.id limit ?17
+  )
+  union all select id from (
+    select c.id from "pgqrs_messages" c
+    where c.queue_id = (select q.id from "pgqrs_queues" q where q.name = ?18 and q.paused_at is null)
+      and c.state = 'ready' and c.priority = 5 and c.due_at <= cast(round(unixepoch('subsec') * 1000) as integer) and type = ?19
+    order by c.due_at, c.id limit ?20
+  )
+  union all select id from (
+    select c.id from "pgqrs_messages" c
+    where c.queue_id = (select q.id from "pgqrs_queues" q where q.name = ?21 and q.paused_at is null)
+      and c.state = 'ready' and c.priority = 4 and c.due_at <= cast(round(unixepoch('subsec') * 1000) as integer) and type = ?22
+    order by c.due_at, c.id limit ?23
+  )
+  union all select id from (
+    select c.id from "pgqrs_messages" c
+    where c.queue_id = (select q.id from "pgqrs_queues" q where q.name = ?24 and q.paused_at is null)
+      and c.state = 'ready' and c.priority = 3 and c.due_at <= cast(round(unixepoch('subsec') * 1000) as integer) and type = ?25
+    order by c.due_at, c.id limit ?26
+  )
+  union all select id from (
+    select c.id from "pgqrs_messages" c
+    where c.queue_id = (select q.id from "pgqrs_queues" q where q.name = ?27 and q.paused_at is null)
+      and c.state = 'ready' and c.priority = 2 and c.due_at <= cast(round(unixepoch('subsec') * 1000) as integer) and type = ?28
+    order by c.due_at, c.id limit ?29
+  )
+  union all select id from (
+    select c.id from "pgqrs_messages" c
+    where c.queue_id = (select q.id from "pgqrs_queues" q where q.name = ?30 and q.paused_at is null)
+      and c.state = 'ready' and c.priority = 1 and c.due_at <= cast(round(unixepoch('subsec') * 1000) as integer) and type = ?31
+    order by c.due_at, c.id limit ?32
+  )
+  union all select id from (
+    select c.id from "pgqrs_messages" c
+    where c.queue_id = (select q.id from "pgqrs_queues" q where q.name = ?33 and q.paused_at is null)
+      and c.state = 'ready' and c.priority = 0 and c.due_at <= cast(round(unixepoch('subsec') * 1000) as integer) and type = ?34
+    order by c.due_at, c.id limit ?35
+  )
+  limit coalesce((
+    select max(0, min(?36, coalesce(q.concurrency - (select count(*) from "pgqrs_messages" h where h.queue_id = (select q.id from "pgqrs_queues" q where q.name = ?37) and h.state = 'leased'), ?38)))
+    from "pgqrs_queues" q where q.name = ?39
+  ), 0)
+) and coalesce(expires_at > cast(round(unixepoch('subsec') * 1000) as integer), 1)
+returning id, ?40,
+  case when state = 'ready' and due_at > cast(round(unixepoch('subsec') * 1000) as integer) then 'delayed' else state end,
+  priority, due_at, enqueued_at, token, holder, lease_until,
+  attempts, crashes, max_attempts, key, cast(headers as text), cast(payload as text), cast(error as text),
+  max_crashes, cast(retry as text), cast(progress as text), expires_at;
+-- values: "it's \"$1\" ?1", 1000, 5000, 1, null, "queue it's \"$1\" ?1", "it's \"$1\" ?1", 10, "queue it's \"$1\" ?1", "it's \"$1\" ?1", 10, "queue it's \"$1\" ?1", "it's \"$1\" ?1", 10, "queue it's \"$1\" ?1", "it's \"$1\" ?1", 10, "queue it's \"$1\" ?1", "it's \"$1\" ?1", 10, "queue it's \"$1\" ?1", "it's \"$1\" ?1", 10, "queue it's \"$1\" ?1", "it's \"$1\" ?1", 10, "queue it's \"$1\" ?1", "it's \"$1\" ?1", 10, "queue it's \"$1\" ?1", "it's \"$1\" ?1", 10, "queue it's \"$1\" ?1", "it's \"$1\" ?1", 10, 10, "queue it's \"$1\" ?1", 10, "queue it's \"$1\" ?1", "queue it's \"$1\" ?1"
+
+-- claimMessages 3
+/* pgqrs:claimMessages */ insert into "pgqrs_archive" (id, queue_id, priority, enqueued_at, token, max_attempts, max_crashes, expires_at, key, type, headers, retry, payload, outcome, reason, archived_at, archived_by, processing_ms, attempts, crashes, error)
+select id, queue_id, priority, enqueued_at, token, max_attempts, max_crashes, expires_at, key, type, headers, retry, payload, 'failed', 'crashes', cast(round(unixepoch('subsec') * 1000) as integer), substr(holder, 1, length(holder) - 9), cast(round(unixepoch('subsec') * 1000) as integer) - leased_at, attempts, crashes + 1, error
+from "pgqrs_messages" where queue_id = (select q.id from "pgqrs_queues" q where q.name = ?1) and state = 'leased' and lease_until <= cast(round(unixepoch('subsec') * 1000) as integer) and crashes + 1 >= max_crashes and is_started = 1
+order by lease_until limit 100
+returning id, ?2, outcome, priority, enqueued_at, enqueued_at, token, null, null, attempts, crashes, max_attempts,
+  key, cast(headers as text), cast(payload as text), cast(error as text), max_crashes,
+  cast(retry as text), null, expires_at;
+-- values: "queue it's \"$1\" ?1", "queue it's \"$1\" ?1"
+/* pgqrs:claimMessages */ update "pgqrs_messages"
+set state = 'ready', due_at = lease_until, token = token + 1,
+  crashes = crashes + (is_started = 1 or crashes * 2 < max_crashes and crashes + 1 < max_crashes),
+  holder = null, leased_at = null, lease_until = null
+where id in (
+  select id from "pgqrs_messages" where queue_id = (select q.id from "pgqrs_queues" q where q.name = ?1) and state = 'leased' and lease_until <= cast(round(unixepoch('subsec') * 1000) as integer) and (crashes + 1 < max_crashes or is_started = 0)
+  order by lease_until limit 100
+);
+-- values: "queue it's \"$1\" ?1"
+/* pgqrs:claimMessages */ insert into "pgqrs_archive" (id, queue_id, priority, enqueued_at, token, max_attempts, max_crashes, expires_at, key, type, headers, retry, payload, outcome, reason, archived_at, archived_by, processing_ms, attempts, crashes, error)
+select id, queue_id, priority, enqueued_at, token, max_attempts, max_crashes, expires_at, key, type, headers, retry, payload, 'cancelled', 'expired', cast(round(unixepoch('subsec') * 1000) as integer), ?1, null, attempts, crashes, error
+from "pgqrs_messages"
+where queue_id = (select q.id from "pgqrs_queues" q where q.name = ?2 and q.paused_at is null)
+  and state = 'ready' and expires_at is not null and expires_at <= cast(round(unixepoch('subsec') * 1000) as integer)
+order by expires_at limit ?3
+returning id, ?4, outcome, priority, enqueued_at, enqueued_at, token, null, null, attempts, crashes, max_attempts,
+  key, cast(headers as text), cast(payload as text), cast(error as text), max_crashes,
+  cast(retry as text), null, expires_at;
+-- values: "it'", "queue it's \"$1\" ?1", 110, "queue it's \"$1\" ?1"
+/* pgqrs:claimMessages */ update "pgqrs_messages"
+set state = 'leased', token = token + 1, holder = ?1, leased_at = cast(round(unixepoch('subsec') * 1000) as integer),
+  lease_until = cast(round(unixepoch('subsec') * 1000) as integer) + coalesce(?2, (select q.lease_ms from "pgqrs_queues" q where q.id = queue_id), ?3),
+  is_started = ?4,
+  max_attempts = coalesce(retry ->> 'maxAttempts', ?5, (select q.max_attempts from "pgqrs_queues" q where q.id = queue_id))
+where id in (
+  select id from (
+    select c.id from "pgqrs_messages" c
+    where c.queue_id = (select q.id from "pgqrs_queues" q where q.name = ?6 and q.paused_at is null)
+      and c.state = 'ready' and c.priority = 9 and c.due_at <= cast(round(unixepoch('subsec') * 1000) as integer)
+    order by c.due_at, c.id limit ?7
+  )
+  union all select id from (
+    select c.id from "pgqrs_messages" c
+    where c.queue_id = (select q.id from "pgqrs_queues" q where q.name = ?8 and q.paused_at is null)
+      and c.state = 'ready' and c.priority = 8 and c.due_at <= cast(round(unixepoch('subsec') * 1000) as integer)
     order by c.due_at, c.id limit ?9
   )
   union all select id from (
     select c.id from "pgqrs_messages" c
     where c.queue_id = (select q.id from "pgqrs_queues" q where q.name = ?10 and q.paused_at is null)
-      and c.state = 'ready' and c.priority = 7 and c.due_at <= cast(round(unixepoch('subsec') * 1000) as integer) and type = ?11
-    order by c.due_at, c.id limit ?12
+      and c.state = 'ready' and c.priority = 7 and c.due_at <= cast(round(unixepoch('subsec') * 1000) as integer)
+    order by c.due_at, c.id limit ?11
   )
   union all select id from (
     select c.id from "pgqrs_messages" c
-    where c.queue_id = (select q.id from "pgqrs_queues" q where q.name = ?13 and q.paused_at is null)
-      and c.state = 'ready' and c.priority = 6 and c.due_at <= cast(round(unixepoch('subsec') * 1000) as integer) and type = ?14
+    where c.queue_id = (select q.id from "pgqrs_queues" q where q.name = ?12 and q.paused_at is null)
+      and c.state = 'ready' and c.priority = 6 and c.due_at <= cast(round(unixepoch('subsec') * 1000) as integer)
+    order by c.due_at, c.id limit ?13
+  )
+  union all select id from (
+    select c.id from "pgqrs_messages" c
+    where c.queue_id = (select q.id from "pgqrs_queues" q where q.name = ?14 and q.paused_at is null)
+      and c.state = 'ready' and c.priority = 5 and c.due_at <= cast(round(unixepoch('subsec') * 1000) as integer)
     order by c.due_at, c.id limit ?15
   )
   union all select id from (
     select c.id from "pgqrs_messages" c
     where c.queue_id = (select q.id from "pgqrs_queues" q where q.name = ?16 and q.paused_at is null)
-      and c.state = 'ready' and c.priority = 5 and c.due_at <= cast(round(unixepoch('subsec') * 1000) as integer) and type = ?17
-    order by c.due_at, c.id limit ?18
+      and c.state = 'ready' and c.priority = 4 and c.due_at <= cast(round(unixepoch('subsec') * 1000) as integer)
+    order by c.due_at, c.id limit ?17
   )
   union all select id from (
     select c.id from "pgqrs_messages" c
-    where c.queue_id = (select q.id from "pgqrs_queues" q where q.name = ?19 and q.paused_at is null)
-      and c.state = 'ready' and c.priority = 4 and c.due_at <= cast(round(unixepoch('subsec') * 1000) as integer) and type = ?20
+    where c.queue_id = (select q.id from "pgqrs_queues" q where q.name = ?18 and q.paused_at is null)
+      and c.state = 'ready' and c.priority = 3 and c.due_at <= cast(round(unixepoch('subsec') * 1000) as integer)
+    order by c.due_at, c.id limit ?19
+  )
+  union all select id from (
+    select c.id from "pgqrs_messages" c
+    where c.queue_id = (select q.id from "pgqrs_queues" q where q.name = ?20 and q.paused_at is null)
+      and c.state = 'ready' and c.priority = 2 and c.due_at <= cast(round(unixepoch('subsec') * 1000) as integer)
     order by c.due_at, c.id limit ?21
   )
   union all select id from (
     select c.id from "pgqrs_messages" c
     where c.queue_id = (select q.id from "pgqrs_queues" q where q.name = ?22 and q.paused_at is null)
-      and c.state = 'ready' and c.priority = 3 and c.due_at <= cast(round(unixepoch('subsec') * 1000) as integer) and type = ?23
-    order by c.due_at, c.id limit ?24
+      and c.state = 'ready' and c.priority = 1 and c.due_at <= cast(round(unixepoch('subsec') * 1000) as integer)
+    order by c.due_at, c.id limit ?23
   )
   union all select id from (
     select c.id from "pgqrs_messages" c
-    where c.queue_id = (select q.id from "pgqrs_queues" q where q.name = ?25 and q.paused_at is null)
-      and c.state = 'ready' and c.priority = 2 and c.due_at <= cast(round(unixepoch('subsec') * 1000) as integer) and type = ?26
-    order by c.due_at, c.id limit ?27
+    where c.queue_id = (select q.id from "pgqrs_queues" q where q.name = ?24 and q.paused_at is null)
+      and c.state = 'ready' and c.priority = 0 and c.due_at <= cast(round(unixepoch('subsec') * 1000) as integer)
+    order by c.due_at, c.id limit ?25
   )
-  union all select id from (
-    select c.id from "pgqrs_messages" c
-    where c.queue_id = (select q.id from "pgqrs_queues" q where q.name = ?28 and q.paused_at is null)
-      and c.state = 'ready' and c.priority = 1 and c.due_at <= cast(round(unixepoch('subsec') * 1000) as integer) and type = ?29
-    order by c.due_at, c.id limit ?30
-  )
-  union all select id from (
-    select c.id from "pgqrs_messages" c
-    where c.queue_id = (select q.id from "pgqrs_queues" q where q.name = ?31 and q.paused_at is null)
-      and c.state = 'ready' and c.priority = 0 and c.due_at <= cast(round(unixepoch('subsec') * 1000) as integer) and type = ?32
-    order by c.due_at, c.id limit ?33
-  )
-  limit ?34
-)
-returning id, ?35,
+  limit coalesce((
+    select max(0, min(?26, coalesce(q.concurrency - (select count(*) from "pgqrs_messages" h where h.queue_id = (select q.id from "pgqrs_queues" q where q.name = ?27) and h.state = 'leased'), ?28)))
+    from "pgqrs_queues" q where q.name = ?29
+  ), 0)
+) and coalesce(expires_at > cast(round(unixepoch('subsec') * 1000) as integer), 1)
+returning id, ?30,
   case when state = 'ready' and due_at > cast(round(unixepoch('subsec') * 1000) as integer) then 'delayed' else state end,
   priority, due_at, enqueued_at, token, holder, lease_until,
-  attempts, crashes, max_attempts, key, cast(headers as text), cast(payload as text), cast(error as text);
--- values: "it's \"$1\" ?1", 1000, 5000, "queue it's \"$1\" ?1", "it's \"$1\" ?1", 10, "queue it's \"$1\" ?1", "it's \"$1\" ?1", 10, "queue it's \"$1\" ?1", "it's \"$1\" ?1", 10, "queue it's \"$1\" ?1", "it's \"$1\" ?1", 10, "queue it's \"$1\" ?1", "it's \"$1\" ?1", 10, "queue it's \"$1\" ?1", "it's \"$1\" ?1", 10, "queue it's \"$1\" ?1", "it's \"$1\" ?1", 10, "queue it's \"$1\" ?1", "it's \"$1\" ?1", 10, "queue it's \"$1\" ?1", "it's \"$1\" ?1", 10, "queue it's \"$1\" ?1", "it's \"$1\" ?1", 10, 10, "queue it's \"$1\" ?1"
+  attempts, crashes, max_attempts, key, cast(headers as text), cast(payload as text), cast(error as text),
+  max_crashes, cast(retry as text), cast(progress as text), expires_at;
+-- values: "it's \"$1\" ?1", null, 5000, 0, 3, "queue it's \"$1\" ?1", 10, "queue it's \"$1\" ?1", 10, "queue it's \"$1\" ?1", 10, "queue it's \"$1\" ?1", 10, "queue it's \"$1\" ?1", 10, "queue it's \"$1\" ?1", 10, "queue it's \"$1\" ?1", 10, "queue it's \"$1\" ?1", 10, "queue it's \"$1\" ?1", 10, "queue it's \"$1\" ?1", 10, 10, "queue it's \"$1\" ?1", 10, "queue it's \"$1\" ?1", "queue it's \"$1\" ?1"
+/* pgqrs:claimMessages */ select 0, '', 'limited', 0, cast(round(unixepoch('subsec') * 1000) as integer), cast(round(unixepoch('subsec') * 1000) as integer), 0, null, null, q.concurrency <= (select count(*) from "pgqrs_messages" h where h.queue_id = (select q.id from "pgqrs_queues" q where q.name = ?1) and h.state = 'leased'), 0, 0, null, null,
+  null, null, 0, null, null, null
+from "pgqrs_queues" q where q.name = ?2 and q.concurrency is not null;
+-- values: "queue it's \"$1\" ?1", "queue it's \"$1\" ?1"
+/* pgqrs:claimMessages */ with open(id) as (
+  select q.id from "pgqrs_queues" q where q.name = ?1 and q.paused_at is null
+      and coalesce(q.concurrency > (select count(*) from "pgqrs_messages" h where h.queue_id = (select q.id from "pgqrs_queues" q where q.name = ?2) and h.state = 'leased'), 1)
+)
+select 0, '', 'next', 0, min(at), cast(round(unixepoch('subsec') * 1000) as integer), 0, null, null, 0, 0, 0, null, null, null, null, 0, null, null, null
+from (
+  select (
+    select c.due_at from "pgqrs_messages" c
+    where c.queue_id = (select id from open) and c.state = 'ready' and c.priority = 9
+    order by c.due_at limit 1
+  ) as at
+  union all select (
+    select c.due_at from "pgqrs_messages" c
+    where c.queue_id = (select id from open) and c.state = 'ready' and c.priority = 8
+    order by c.due_at limit 1
+  ) as at
+  union all select (
+    select c.due_at from "pgqrs_messages" c
+    where c.queue_id = (select id from open) and c.state = 'ready' and c.priority = 7
+    order by c.due_at limit 1
+  ) as at
+  union all select (
+    select c.due_at from "pgqrs_messages" c
+    where c.queue_id = (select id from open) and c.state = 'ready' and c.priority = 6
+    order by c.due_at limit 1
+  ) as at
+  union all select (
+    select c.due_at from "pgqrs_messages" c
+    where c.queue_id = (select id from open) and c.state = 'ready' and c.priority = 5
+    order by c.due_at limit 1
+  ) as at
+  union all select (
+    select c.due_at from "pgqrs_messages" c
+    where c.queue_id = (select id from open) and c.state = 'ready' and c.priority = 4
+    order by c.due_at limit 1
+  ) as at
+  union all select (
+    select c.due_at from "pgqrs_messages" c
+    where c.queue_id = (select id from open) and c.state = 'ready' and c.priority = 3
+    order by c.due_at limit 1
+  ) as at
+  union all select (
+    select c.due_at from "pgqrs_messages" c
+    where c.queue_id = (select id from open) and c.state = 'ready' and c.priority = 2
+    order by c.due_at limit 1
+  ) as at
+  union all select (
+    select c.due_at from "pgqrs_messages" c
+    where c.queue_id = (select id from open) and c.state = 'ready' and c.priority = 1
+    order by c.due_at limit 1
+  ) as at
+  union all select (
+    select c.due_at from "pgqrs_messages" c
+    where c.queue_id = (select id from open) and c.state = 'ready' and c.priority = 0
+    order by c.due_at limit 1
+  ) as at
+  union all select (
+    select c.lease_until from "pgqrs_messages" c
+    where c.queue_id = (select q.id from "pgqrs_queues" q where q.name = ?3) and c.state = 'leased'
+    order by c.lease_until limit 1
+  )
+);
+-- values: "queue it's \"$1\" ?1", "queue it's \"$1\" ?1", "queue it's \"$1\" ?1"
 
 -- countArchived 1
 /* pgqrs:countArchived */ select count(*) from "pgqrs_archive" where true;
 
 -- countArchived 2
-/* pgqrs:countArchived */ select count(*) from "pgqrs_archive" where outcome = 'failed' and queue_id = (select q.id from "pgqrs_queues" q where q.name = ?1) and reason = ?2 and type = ?3 and key = ?4 and archived_by = ?5 and archived_at < ?6 and archived_at >= ?7 and archived_at < (
-  select cast(round(unixepoch('subsec') * 1000) as integer) - q.retention_ms from "pgqrs_queues" q where q.id = queue_id
+/* pgqrs:countArchived */ select count(*) from "pgqrs_archive" where outcome = 'failed' and queue_id = (select q.id from "pgqrs_queues" q where q.name = ?1) and reason = ?2 and type = ?3 and key = ?4 and archived_by = ?5 and archived_at < ?6 and archived_at >= ?7 and archived_at < (select case
+    when q.retention_ms < q.dead_retention_ms or q.dead_retention_ms is null then cast(round(unixepoch('subsec') * 1000) as integer) - q.retention_ms
+    else cast(round(unixepoch('subsec') * 1000) as integer) - q.dead_retention_ms
+  end from "pgqrs_queues" q where q.name = ?8) and archived_at < (
+  select case when outcome = 'failed' then cast(round(unixepoch('subsec') * 1000) as integer) - q.dead_retention_ms else cast(round(unixepoch('subsec') * 1000) as integer) - q.retention_ms end
+  from "pgqrs_queues" q where q.id = queue_id
 );
--- values: "queue it's \"$1\" ?1", "it's \"$1\" ?1", "it's \"$1\" ?1", "it's \"$1\" ?1", "it's \"$1\" ?1", 1900000000000, 1800000000123
+-- values: "queue it's \"$1\" ?1", "it's \"$1\" ?1", "it's \"$1\" ?1", "it's \"$1\" ?1", "it's \"$1\" ?1", 1900000000000, 1800000000123, "queue it's \"$1\" ?1"
 
 -- countMessages 1
 /* pgqrs:countMessages */ select count(*) from "pgqrs_messages" where id > ?1;
@@ -202,27 +450,31 @@ returning id, ?35,
 
 -- createQueue 1
 /* pgqrs:createQueue */ insert into "pgqrs_queues" (
-  name, created_at, updated_at, paused_at, lease_ms, max_attempts, max_crashes, backoff, retention_ms
+  name, created_at, updated_at, paused_at, lease_ms, max_attempts, max_crashes, backoff, retention_ms,
+  dead_retention_ms, concurrency
 )
 select ?1, cast(round(unixepoch('subsec') * 1000) as integer), cast(round(unixepoch('subsec') * 1000) as integer), null, ?2, ?3,
-  ?4, ?5, ?6
+  ?4, ?5, ?6, ?7, ?8
 where true
 on conflict (name) do nothing
 returning id, name, created_at as created_ms,
-  updated_at as updated_ms, paused_at as paused_ms, lease_ms, max_attempts, max_crashes, cast(backoff as text), retention_ms;
--- values: "queue it's \"$1\" ?1", null, 5, 10, "{\"note\":\"x\"}", 1000
+  updated_at as updated_ms, paused_at as paused_ms, lease_ms, max_attempts, max_crashes, cast(backoff as text), retention_ms, concurrency,
+  dead_retention_ms;
+-- values: "queue it's \"$1\" ?1", null, 5, 10, "{\"note\":\"x\"}", 1000, null, 3
 
 -- createQueue 2
 /* pgqrs:createQueue */ insert into "pgqrs_queues" (
-  name, created_at, updated_at, paused_at, lease_ms, max_attempts, max_crashes, backoff, retention_ms
+  name, created_at, updated_at, paused_at, lease_ms, max_attempts, max_crashes, backoff, retention_ms,
+  dead_retention_ms, concurrency
 )
 select ?1, cast(round(unixepoch('subsec') * 1000) as integer), cast(round(unixepoch('subsec') * 1000) as integer), cast(round(unixepoch('subsec') * 1000) as integer), ?2, ?3,
-  ?4, ?5, ?6
+  ?4, ?5, ?6, ?7, ?8
 where true
 on conflict (name) do nothing
 returning id, name, created_at as created_ms,
-  updated_at as updated_ms, paused_at as paused_ms, lease_ms, max_attempts, max_crashes, cast(backoff as text), retention_ms;
--- values: "queue it's \"$1\" ?1", null, 5, 10, "{\"note\":\"x\"}", 1000
+  updated_at as updated_ms, paused_at as paused_ms, lease_ms, max_attempts, max_crashes, cast(backoff as text), retention_ms, concurrency,
+  dead_retention_ms;
+-- values: "queue it's \"$1\" ?1", null, 5, 10, "{\"note\":\"x\"}", 1000, null, 3
 
 -- createSchema 1
 /* pgqrs:createSchema */ create schema if not exists "pgqrs";
@@ -244,7 +496,8 @@ returning id;
 -- values: "queue it's \"$1\" ?1", "queue it's \"$1\" ?1"
 /* pgqrs:deleteQueue */ delete from "pgqrs_archive" where queue_id = (select q.id from "pgqrs_queues" q where q.name = ?1) and not exists (select 1 from "pgqrs_messages" m where m.queue_id = (select q.id from "pgqrs_queues" q where q.name = ?2));
 -- values: "queue it's \"$1\" ?1", "queue it's \"$1\" ?1"
-/* pgqrs:deleteQueue */ delete from "pgqrs_queues" where name = ?1 and not exists (select 1 from "pgqrs_messages" m where m.queue_id = (select q.id from "pgqrs_queues" q where q.name = ?2)) returning id;
+/* pgqrs:deleteQueue */ delete from "pgqrs_queues" where name = ?1 and not exists (select 1 from "pgqrs_messages" m where m.queue_id = (select q.id from "pgqrs_queues" q where q.name = ?2))
+returning id;
 -- values: "queue it's \"$1\" ?1", "queue it's \"$1\" ?1"
 
 -- deleteQueue 2
@@ -254,7 +507,8 @@ returning id;
 -- values: "queue it's \"$1\" ?1"
 /* pgqrs:deleteQueue */ delete from "pgqrs_archive" where queue_id = (select q.id from "pgqrs_queues" q where q.name = ?1) and true;
 -- values: "queue it's \"$1\" ?1"
-/* pgqrs:deleteQueue */ delete from "pgqrs_queues" where name = ?1 and true returning id;
+/* pgqrs:deleteQueue */ delete from "pgqrs_queues" where name = ?1 and true
+returning id;
 -- values: "queue it's \"$1\" ?1"
 
 -- dropObject 1
@@ -264,34 +518,34 @@ returning id;
 /* pgqrs:dropObject */ drop function if exists "pgqrs_claim"(p_queue text);
 
 -- endMessages 1
-/* pgqrs:endMessages */ insert into "pgqrs_archive" (id, queue_id, priority, enqueued_at, token, max_attempts, max_crashes, key, type, headers, payload, outcome, reason, archived_at, archived_by, processing_ms, attempts, crashes, error)
-select id, queue_id, priority, enqueued_at, token, max_attempts, max_crashes, key, type, headers, payload, ?1, ?2, cast(round(unixepoch('subsec') * 1000) as integer), ?3, cast(round(unixepoch('subsec') * 1000) as integer) - leased_at, attempts, crashes, error
+/* pgqrs:endMessages */ insert into "pgqrs_archive" (id, queue_id, priority, enqueued_at, token, max_attempts, max_crashes, expires_at, key, type, headers, retry, payload, outcome, reason, archived_at, archived_by, processing_ms, attempts, crashes, error)
+select id, queue_id, priority, enqueued_at, token, max_attempts, max_crashes, expires_at, key, type, headers, retry, payload, ?1, ?2, cast(round(unixepoch('subsec') * 1000) as integer), ?3, cast(round(unixepoch('subsec') * 1000) as integer) - leased_at, attempts, crashes, error
 from "pgqrs_messages" where id in (select value from json_each(?4))
 returning id;
 -- values: "cancelled", "it's \"$1\" ?1", "it's \"$1\" ?1", "[1,2]"
 
 -- enqueueMessages 1
 /* pgqrs:enqueueMessages */ insert into "pgqrs_messages" (
-  queue_id, state, priority, due_at, enqueued_at, max_attempts, max_crashes, type, headers, payload
+  queue_id, state, priority, due_at, enqueued_at, max_attempts, max_crashes, expires_at, type, headers, retry, payload
 )
-select q.id, 'ready', ?1, coalesce(?2, cast(round(unixepoch('subsec') * 1000) as integer) + ?3), cast(round(unixepoch('subsec') * 1000) as integer),
-  coalesce(?4, q.max_attempts), q.max_crashes, ?5 ->> 'type', ?6, i.value
-from json_each(?7) i join "pgqrs_queues" q on q.name = ?8
+select q.id, 'ready', ?1, coalesce(?2, cast(round(unixepoch('subsec') * 1000) as integer) + ?3), cast(round(unixepoch('subsec') * 1000) as integer), coalesce(?4 ->> 'maxAttempts', q.max_attempts),
+  q.max_crashes, coalesce(?5, cast(round(unixepoch('subsec') * 1000) as integer) + ?6) + ?7, ?8 ->> 'type', ?9, ?10, i.value
+from json_each(?11) i join "pgqrs_queues" q on q.name = ?12
 order by i.key;
--- values: 9, null, 5, 2, "{\"type\":\"mail\"}", "{\"type\":\"mail\"}", "[\"1\",\"\\\"two\\\"\"]", "queue it's \"$1\" ?1"
+-- values: 9, null, 5, "{\"maxAttempts\":2}", null, 5, 7, "{\"type\":\"mail\"}", "{\"type\":\"mail\"}", "{\"maxAttempts\":2}", "[\"1\",\"\\\"two\\\"\"]", "queue it's \"$1\" ?1"
 /* pgqrs:enqueueMessages */ select json_object('at', enqueued_at, 'last', id, 'max_attempts', max_attempts) from "pgqrs_messages"
 where id = last_insert_rowid() and exists (select 1 from "pgqrs_queues" q where q.name = ?1);
 -- values: "queue it's \"$1\" ?1"
 
 -- enqueueMessages 2
 /* pgqrs:enqueueMessages */ insert into "pgqrs_messages" (
-  queue_id, state, priority, due_at, enqueued_at, max_attempts, max_crashes, type, headers, payload
+  queue_id, state, priority, due_at, enqueued_at, max_attempts, max_crashes, expires_at, type, headers, retry, payload
 )
-select q.id, 'ready', ?1, coalesce(?2, cast(round(unixepoch('subsec') * 1000) as integer) + ?3), cast(round(unixepoch('subsec') * 1000) as integer),
-  coalesce(?4, q.max_attempts), q.max_crashes, ?5 ->> 'type', ?6, i.value
-from json_each(?7) i join "pgqrs_queues" q on q.name = ?8
+select q.id, 'ready', ?1, coalesce(?2, cast(round(unixepoch('subsec') * 1000) as integer) + ?3), cast(round(unixepoch('subsec') * 1000) as integer), coalesce(?4 ->> 'maxAttempts', q.max_attempts),
+  q.max_crashes, coalesce(?5, cast(round(unixepoch('subsec') * 1000) as integer) + ?6) + ?7, ?8 ->> 'type', ?9, ?10, i.value
+from json_each(?11) i join "pgqrs_queues" q on q.name = ?12
 order by i.key;
--- values: 0, 1900000000000, 0, null, null, null, "[\"1\"]", "queue it's \"$1\" ?1"
+-- values: 0, 1900000000000, 0, null, 1900000000000, 0, null, null, null, null, "[\"1\"]", "queue it's \"$1\" ?1"
 /* pgqrs:enqueueMessages */ select json_object('at', enqueued_at, 'last', id, 'max_attempts', max_attempts) from "pgqrs_messages"
 where id = last_insert_rowid() and exists (select 1 from "pgqrs_queues" q where q.name = ?1);
 -- values: "queue it's \"$1\" ?1"
@@ -305,13 +559,13 @@ where (queue_id, key) in (select q.id, i.value ->> 'key' from json_each(?1) i cr
     when 'time' then expires_at > cast(round(unixepoch('subsec') * 1000) as integer)
     else expires_at > cast(round(unixepoch('subsec') * 1000) as integer) or exists (select 1 from "pgqrs_messages" m where m.id = message_id)
   end;
--- values: "[{\"key\":\"it's \\\"$1\\\" ?1\",\"hash\":\"ab\",\"conflict\":\"replace\",\"hold\":\"time\",\"hold_ms\":1000,\"payload\":\"1\",\"n\":1},{\"delay_ms\":5,\"priority\":9,\"max_attempts\":2,\"headers\":\"{\\\"type\\\":\\\"mail\\\"}\",\"payload\":\"\\\"two\\\"\",\"n\":2}]", "queue it's \"$1\" ?1"
+-- values: "[{\"key\":\"it's \\\"$1\\\" ?1\",\"hash\":\"ab\",\"conflict\":\"replace\",\"hold\":\"time\",\"hold_ms\":1000,\"payload\":\"1\",\"n\":1},{\"delay_ms\":5,\"priority\":9,\"ttl_ms\":7,\"headers\":\"{\\\"type\\\":\\\"mail\\\"}\",\"retry\":\"{\\\"maxAttempts\\\":2}\",\"payload\":\"\\\"two\\\"\",\"n\":2}]", "queue it's \"$1\" ?1"
 /* pgqrs:enqueueMessages */ insert into "pgqrs_keys" (queue_id, key, message_id, hash, hold, expires_at)
 select q.id, i.value ->> 'key', (select coalesce(max(s.seq), 0) from sqlite_sequence s where s.name = 'pgqrs_messages') + (i.value ->> 'n') - ?1, i.value ->> 'hash', i.value ->> 'hold', cast(round(unixepoch('subsec') * 1000) as integer) + (i.value ->> 'hold_ms')
 from json_each(?2) i cross join "pgqrs_queues" q on q.name = ?3
 where i.value ->> 'key' is not null
 on conflict do nothing;
--- values: 0, "[{\"key\":\"it's \\\"$1\\\" ?1\",\"hash\":\"ab\",\"conflict\":\"replace\",\"hold\":\"time\",\"hold_ms\":1000,\"payload\":\"1\",\"n\":1},{\"delay_ms\":5,\"priority\":9,\"max_attempts\":2,\"headers\":\"{\\\"type\\\":\\\"mail\\\"}\",\"payload\":\"\\\"two\\\"\",\"n\":2}]", "queue it's \"$1\" ?1"
+-- values: 0, "[{\"key\":\"it's \\\"$1\\\" ?1\",\"hash\":\"ab\",\"conflict\":\"replace\",\"hold\":\"time\",\"hold_ms\":1000,\"payload\":\"1\",\"n\":1},{\"delay_ms\":5,\"priority\":9,\"ttl_ms\":7,\"headers\":\"{\\\"type\\\":\\\"mail\\\"}\",\"retry\":\"{\\\"maxAttempts\\\":2}\",\"payload\":\"\\\"two\\\"\",\"n\":2}]", "queue it's \"$1\" ?1"
 /* pgqrs:enqueueMessages */ insert into "pgqrs_keys" (queue_id, key, message_id, hash, hold)
 select q.id, i.value ->> 'key', null, '', 'default'
 from json_each(?1) i cross join "pgqrs_queues" q on q.name = ?2 cross join "pgqrs_keys" k on k.queue_id = q.id and k.key = i.value ->> 'key'
@@ -321,13 +575,15 @@ where k.message_id <> (select coalesce(max(s.seq), 0) from sqlite_sequence s whe
       and not exists (select 1 from "pgqrs_messages" m where m.id = k.message_id and m.state = 'ready')
     else k.hash <> i.value ->> 'hash'
   end;
--- values: "[{\"key\":\"it's \\\"$1\\\" ?1\",\"hash\":\"ab\",\"conflict\":\"replace\",\"hold\":\"time\",\"hold_ms\":1000,\"payload\":\"1\",\"n\":1},{\"delay_ms\":5,\"priority\":9,\"max_attempts\":2,\"headers\":\"{\\\"type\\\":\\\"mail\\\"}\",\"payload\":\"\\\"two\\\"\",\"n\":2}]", "queue it's \"$1\" ?1", 0
+-- values: "[{\"key\":\"it's \\\"$1\\\" ?1\",\"hash\":\"ab\",\"conflict\":\"replace\",\"hold\":\"time\",\"hold_ms\":1000,\"payload\":\"1\",\"n\":1},{\"delay_ms\":5,\"priority\":9,\"ttl_ms\":7,\"headers\":\"{\\\"type\\\":\\\"mail\\\"}\",\"retry\":\"{\\\"maxAttempts\\\":2}\",\"payload\":\"\\\"two\\\"\",\"n\":2}]", "queue it's \"$1\" ?1", 0
 /* pgqrs:enqueueMessages */ insert into "pgqrs_messages" (
-  id, queue_id, state, priority, due_at, enqueued_at, max_attempts, max_crashes, key, type, headers, payload
+  id, queue_id, state, priority, due_at, enqueued_at, max_attempts, max_crashes, expires_at, key, type, headers, retry,
+  payload
 )
 select (select coalesce(max(s.seq), 0) from sqlite_sequence s where s.name = 'pgqrs_messages') + (i.value ->> 'n') - ?1, q.id, 'ready', coalesce(i.value ->> 'priority', 0), coalesce(i.value ->> 'at_ms', cast(round(unixepoch('subsec') * 1000) as integer) + coalesce(i.value ->> 'delay_ms', 0)), cast(round(unixepoch('subsec') * 1000) as integer),
-  coalesce(i.value ->> 'max_attempts', q.max_attempts), q.max_crashes,
-  i.value ->> 'key', (i.value ->> 'headers') ->> 'type', i.value ->> 'headers', i.value ->> 'payload'
+  coalesce((i.value ->> 'retry') ->> 'maxAttempts', q.max_attempts), q.max_crashes, coalesce(i.value ->> 'at_ms', cast(round(unixepoch('subsec') * 1000) as integer) + coalesce(i.value ->> 'delay_ms', 0)) + (i.value ->> 'ttl_ms'),
+  i.value ->> 'key', (i.value ->> 'headers') ->> 'type', i.value ->> 'headers', i.value ->> 'retry',
+  i.value ->> 'payload'
 from json_each(?2) i cross join "pgqrs_queues" q on q.name = ?3
 where i.value ->> 'key' is null
   or exists (select 1 from "pgqrs_keys" k where k.queue_id = q.id and k.key = i.value ->> 'key' and k.message_id = (select coalesce(max(s.seq), 0) from sqlite_sequence s where s.name = 'pgqrs_messages') + (i.value ->> 'n') - ?4)
@@ -335,7 +591,7 @@ order by i.key
 returning json_object(
   'id', id, 'at', enqueued_at, 'max_attempts', max_attempts, 'n', case when key is not null then 0 end
 );
--- values: 0, "[{\"key\":\"it's \\\"$1\\\" ?1\",\"hash\":\"ab\",\"conflict\":\"replace\",\"hold\":\"time\",\"hold_ms\":1000,\"payload\":\"1\",\"n\":1},{\"delay_ms\":5,\"priority\":9,\"max_attempts\":2,\"headers\":\"{\\\"type\\\":\\\"mail\\\"}\",\"payload\":\"\\\"two\\\"\",\"n\":2}]", "queue it's \"$1\" ?1", 0
+-- values: 0, "[{\"key\":\"it's \\\"$1\\\" ?1\",\"hash\":\"ab\",\"conflict\":\"replace\",\"hold\":\"time\",\"hold_ms\":1000,\"payload\":\"1\",\"n\":1},{\"delay_ms\":5,\"priority\":9,\"ttl_ms\":7,\"headers\":\"{\\\"type\\\":\\\"mail\\\"}\",\"retry\":\"{\\\"maxAttempts\\\":2}\",\"payload\":\"\\\"two\\\"\",\"n\":2}]", "queue it's \"$1\" ?1", 0
 /* pgqrs:enqueueMessages */ with i as materialized (
   select i.value, q.id as queue_id, q.max_attempts, k.key, k.message_id
   from json_each(?1) i cross join "pgqrs_queues" q on q.name = ?2 cross join "pgqrs_keys" k on k.queue_id = q.id and k.key = i.value ->> 'key'
@@ -344,11 +600,11 @@ returning json_object(
 )
 update "pgqrs_messages" as m
 set payload = i.value ->> 'payload', headers = i.value ->> 'headers', type = (i.value ->> 'headers') ->> 'type',
-  priority = coalesce(i.value ->> 'priority', 0), due_at = coalesce(i.value ->> 'at_ms', cast(round(unixepoch('subsec') * 1000) as integer) + coalesce(i.value ->> 'delay_ms', 0)),
-  max_attempts = coalesce(i.value ->> 'max_attempts', i.max_attempts)
+  priority = coalesce(i.value ->> 'priority', 0), due_at = coalesce(i.value ->> 'at_ms', cast(round(unixepoch('subsec') * 1000) as integer) + coalesce(i.value ->> 'delay_ms', 0)), expires_at = coalesce(i.value ->> 'at_ms', cast(round(unixepoch('subsec') * 1000) as integer) + coalesce(i.value ->> 'delay_ms', 0)) + (i.value ->> 'ttl_ms'),
+  retry = i.value ->> 'retry', max_attempts = coalesce((i.value ->> 'retry') ->> 'maxAttempts', i.max_attempts)
 from i
 where m.id = i.message_id;
--- values: "[{\"key\":\"it's \\\"$1\\\" ?1\",\"hash\":\"ab\",\"conflict\":\"replace\",\"hold\":\"time\",\"hold_ms\":1000,\"payload\":\"1\",\"n\":1},{\"delay_ms\":5,\"priority\":9,\"max_attempts\":2,\"headers\":\"{\\\"type\\\":\\\"mail\\\"}\",\"payload\":\"\\\"two\\\"\",\"n\":2}]", "queue it's \"$1\" ?1"
+-- values: "[{\"key\":\"it's \\\"$1\\\" ?1\",\"hash\":\"ab\",\"conflict\":\"replace\",\"hold\":\"time\",\"hold_ms\":1000,\"payload\":\"1\",\"n\":1},{\"delay_ms\":5,\"priority\":9,\"ttl_ms\":7,\"headers\":\"{\\\"type\\\":\\\"mail\\\"}\",\"retry\":\"{\\\"maxAttempts\\\":2}\",\"payload\":\"\\\"two\\\"\",\"n\":2}]", "queue it's \"$1\" ?1"
 /* pgqrs:enqueueMessages */ with i as materialized (
   select i.value, q.id as queue_id, q.max_attempts, k.key, k.message_id
   from json_each(?1) i cross join "pgqrs_queues" q on q.name = ?2 cross join "pgqrs_keys" k on k.queue_id = q.id and k.key = i.value ->> 'key'
@@ -359,17 +615,111 @@ update "pgqrs_keys" as k
 set hash = i.value ->> 'hash'
 from i
 where k.queue_id = i.queue_id and k.key = i.key;
--- values: "[{\"key\":\"it's \\\"$1\\\" ?1\",\"hash\":\"ab\",\"conflict\":\"replace\",\"hold\":\"time\",\"hold_ms\":1000,\"payload\":\"1\",\"n\":1},{\"delay_ms\":5,\"priority\":9,\"max_attempts\":2,\"headers\":\"{\\\"type\\\":\\\"mail\\\"}\",\"payload\":\"\\\"two\\\"\",\"n\":2}]", "queue it's \"$1\" ?1"
+-- values: "[{\"key\":\"it's \\\"$1\\\" ?1\",\"hash\":\"ab\",\"conflict\":\"replace\",\"hold\":\"time\",\"hold_ms\":1000,\"payload\":\"1\",\"n\":1},{\"delay_ms\":5,\"priority\":9,\"ttl_ms\":7,\"headers\":\"{\\\"type\\\":\\\"mail\\\"}\",\"retry\":\"{\\\"maxAttempts\\\":2}\",\"payload\":\"\\\"two\\\"\",\"n\":2}]", "queue it's \"$1\" ?1"
 /* pgqrs:enqueueMessages */ select json_object(
   'n', i.value ->> 'n', 'id', k.message_id, 'at', cast(round(unixepoch('subsec') * 1000) as integer),
   'state', coalesce(case when m.state = 'ready' and m.due_at > cast(round(unixepoch('subsec') * 1000) as integer) then 'delayed' end, m.state, a.outcome, 'deleted'),
   'priority', m.priority, 'attempts', m.attempts, 'max_attempts', m.max_attempts,
-  'enqueued_at', m.enqueued_at, 'due_at', m.due_at
+  'enqueued_at', m.enqueued_at, 'due_at', m.due_at, 'expires_at', m.expires_at
 )
 from json_each(?1) i cross join "pgqrs_queues" q on q.name = ?2 cross join "pgqrs_keys" k on k.queue_id = q.id and k.key = i.value ->> 'key'
 left join "pgqrs_messages" m on m.id = k.message_id
 left join "pgqrs_archive" a on a.id = k.message_id;
--- values: "[{\"key\":\"it's \\\"$1\\\" ?1\",\"hash\":\"ab\",\"conflict\":\"replace\",\"hold\":\"time\",\"hold_ms\":1000,\"payload\":\"1\",\"n\":1},{\"delay_ms\":5,\"priority\":9,\"max_attempts\":2,\"headers\":\"{\\\"type\\\":\\\"mail\\\"}\",\"payload\":\"\\\"two\\\"\",\"n\":2}]", "queue it's \"$1\" ?1"
+-- values: "[{\"key\":\"it's \\\"$1\\\" ?1\",\"hash\":\"ab\",\"conflict\":\"replace\",\"hold\":\"time\",\"hold_ms\":1000,\"payload\":\"1\",\"n\":1},{\"delay_ms\":5,\"priority\":9,\"ttl_ms\":7,\"headers\":\"{\\\"type\\\":\\\"mail\\\"}\",\"retry\":\"{\\\"maxAttempts\\\":2}\",\"payload\":\"\\\"two\\\"\",\"n\":2}]", "queue it's \"$1\" ?1"
+
+-- enqueueMessages 4
+/* pgqrs:enqueueMessages */ insert into "pgqrs_messages" (
+  id, queue_id, state, priority, due_at, enqueued_at, max_attempts, max_crashes, expires_at, key, type, headers, retry,
+  payload
+)
+select (select coalesce(max(s.seq), 0) from sqlite_sequence s where s.name = 'pgqrs_messages') + (i.value ->> 'n') - ?1, q.id, 'ready', coalesce(i.value ->> 'priority', 0), coalesce(i.value ->> 'at_ms', cast(round(unixepoch('subsec') * 1000) as integer) + coalesce(i.value ->> 'delay_ms', 0)), cast(round(unixepoch('subsec') * 1000) as integer),
+  coalesce((i.value ->> 'retry') ->> 'maxAttempts', q.max_attempts), q.max_crashes, coalesce(i.value ->> 'at_ms', cast(round(unixepoch('subsec') * 1000) as integer) + coalesce(i.value ->> 'delay_ms', 0)) + (i.value ->> 'ttl_ms'),
+  i.value ->> 'key', (i.value ->> 'headers') ->> 'type', i.value ->> 'headers', i.value ->> 'retry',
+  i.value ->> 'payload'
+from json_each(?2) i cross join "pgqrs_queues" q on q.name = ?3
+order by i.key
+returning json_object(
+  'id', id, 'at', enqueued_at, 'max_attempts', max_attempts, 'n', case when key is not null then 0 end
+);
+-- values: 0, "[{\"payload\":\"1\",\"n\":1},{\"delay_ms\":5,\"priority\":9,\"ttl_ms\":7,\"headers\":\"{\\\"type\\\":\\\"mail\\\"}\",\"retry\":\"{\\\"maxAttempts\\\":2}\",\"payload\":\"\\\"two\\\"\",\"n\":2}]", "queue it's \"$1\" ?1"
+
+-- enqueueMessages 5
+/* pgqrs:enqueueMessages */ delete from "pgqrs_keys"
+where (queue_id, key) in (select q.id, i.value ->> 'key' from json_each(?1) i cross join "pgqrs_queues" q on q.name = ?2)
+  and not case hold
+    when 'started' then exists (select 1 from "pgqrs_messages" m where m.id = message_id and m.token = 0)
+    when 'finished' then exists (select 1 from "pgqrs_messages" m where m.id = message_id)
+    when 'time' then expires_at > cast(round(unixepoch('subsec') * 1000) as integer)
+    else expires_at > cast(round(unixepoch('subsec') * 1000) as integer) or exists (select 1 from "pgqrs_messages" m where m.id = message_id)
+  end;
+-- values: "[{\"key\":\"it's \\\"$1\\\" ?1\",\"hash\":\"ab\",\"conflict\":\"replace\",\"hold\":\"time\",\"hold_ms\":1000,\"is_alone\":1,\"payload\":\"1\",\"n\":1}]", "queue it's \"$1\" ?1"
+/* pgqrs:enqueueMessages */ insert into "pgqrs_keys" (queue_id, key, message_id, hash, hold, expires_at)
+select q.id, i.value ->> 'key', (select coalesce(max(s.seq), 0) from sqlite_sequence s where s.name = 'pgqrs_messages') + (i.value ->> 'n') - ?1, i.value ->> 'hash', i.value ->> 'hold', cast(round(unixepoch('subsec') * 1000) as integer) + (i.value ->> 'hold_ms')
+from json_each(?2) i cross join "pgqrs_queues" q on q.name = ?3
+where i.value ->> 'key' is not null
+on conflict do nothing;
+-- values: 0, "[{\"key\":\"it's \\\"$1\\\" ?1\",\"hash\":\"ab\",\"conflict\":\"replace\",\"hold\":\"time\",\"hold_ms\":1000,\"is_alone\":1,\"payload\":\"1\",\"n\":1}]", "queue it's \"$1\" ?1"
+/* pgqrs:enqueueMessages */ select json_object('n', i.value ->> 'n', 'id', k.message_id, 'refused', case
+  when i.value ->> 'conflict' = 'reject' then 'taken' else 'payload'
+end, 'is_alone', 1)
+from json_each(?1) i cross join "pgqrs_queues" q on q.name = ?2 cross join "pgqrs_keys" k on k.queue_id = q.id and k.key = i.value ->> 'key'
+where k.message_id <> (select coalesce(max(s.seq), 0) from sqlite_sequence s where s.name = 'pgqrs_messages') + (i.value ->> 'n') - ?3 and case i.value ->> 'conflict'
+    when 'reject' then 1
+    when 'replace' then k.hash <> i.value ->> 'hash'
+      and not exists (select 1 from "pgqrs_messages" m where m.id = k.message_id and m.state = 'ready')
+    else k.hash <> i.value ->> 'hash'
+  end;
+-- values: "[{\"key\":\"it's \\\"$1\\\" ?1\",\"hash\":\"ab\",\"conflict\":\"replace\",\"hold\":\"time\",\"hold_ms\":1000,\"is_alone\":1,\"payload\":\"1\",\"n\":1}]", "queue it's \"$1\" ?1", 0
+/* pgqrs:enqueueMessages */ insert into "pgqrs_messages" (
+  id, queue_id, state, priority, due_at, enqueued_at, max_attempts, max_crashes, expires_at, key, type, headers, retry,
+  payload
+)
+select (select coalesce(max(s.seq), 0) from sqlite_sequence s where s.name = 'pgqrs_messages') + (i.value ->> 'n') - ?1, q.id, 'ready', coalesce(i.value ->> 'priority', 0), coalesce(i.value ->> 'at_ms', cast(round(unixepoch('subsec') * 1000) as integer) + coalesce(i.value ->> 'delay_ms', 0)), cast(round(unixepoch('subsec') * 1000) as integer),
+  coalesce((i.value ->> 'retry') ->> 'maxAttempts', q.max_attempts), q.max_crashes, coalesce(i.value ->> 'at_ms', cast(round(unixepoch('subsec') * 1000) as integer) + coalesce(i.value ->> 'delay_ms', 0)) + (i.value ->> 'ttl_ms'),
+  i.value ->> 'key', (i.value ->> 'headers') ->> 'type', i.value ->> 'headers', i.value ->> 'retry',
+  i.value ->> 'payload'
+from json_each(?2) i cross join "pgqrs_queues" q on q.name = ?3
+where i.value ->> 'key' is null
+  or exists (select 1 from "pgqrs_keys" k where k.queue_id = q.id and k.key = i.value ->> 'key' and k.message_id = (select coalesce(max(s.seq), 0) from sqlite_sequence s where s.name = 'pgqrs_messages') + (i.value ->> 'n') - ?4)
+order by i.key
+returning json_object(
+  'id', id, 'at', enqueued_at, 'max_attempts', max_attempts, 'n', case when key is not null then 0 end
+);
+-- values: 0, "[{\"key\":\"it's \\\"$1\\\" ?1\",\"hash\":\"ab\",\"conflict\":\"replace\",\"hold\":\"time\",\"hold_ms\":1000,\"is_alone\":1,\"payload\":\"1\",\"n\":1}]", "queue it's \"$1\" ?1", 0
+/* pgqrs:enqueueMessages */ with i as materialized (
+  select i.value, q.id as queue_id, q.max_attempts, k.key, k.message_id
+  from json_each(?1) i cross join "pgqrs_queues" q on q.name = ?2 cross join "pgqrs_keys" k on k.queue_id = q.id and k.key = i.value ->> 'key'
+  where i.value ->> 'conflict' = 'replace'
+    and exists (select 1 from "pgqrs_messages" m where m.id = k.message_id and m.state = 'ready')
+)
+update "pgqrs_messages" as m
+set payload = i.value ->> 'payload', headers = i.value ->> 'headers', type = (i.value ->> 'headers') ->> 'type',
+  priority = coalesce(i.value ->> 'priority', 0), due_at = coalesce(i.value ->> 'at_ms', cast(round(unixepoch('subsec') * 1000) as integer) + coalesce(i.value ->> 'delay_ms', 0)), expires_at = coalesce(i.value ->> 'at_ms', cast(round(unixepoch('subsec') * 1000) as integer) + coalesce(i.value ->> 'delay_ms', 0)) + (i.value ->> 'ttl_ms'),
+  retry = i.value ->> 'retry', max_attempts = coalesce((i.value ->> 'retry') ->> 'maxAttempts', i.max_attempts)
+from i
+where m.id = i.message_id;
+-- values: "[{\"key\":\"it's \\\"$1\\\" ?1\",\"hash\":\"ab\",\"conflict\":\"replace\",\"hold\":\"time\",\"hold_ms\":1000,\"is_alone\":1,\"payload\":\"1\",\"n\":1}]", "queue it's \"$1\" ?1"
+/* pgqrs:enqueueMessages */ with i as materialized (
+  select i.value, q.id as queue_id, q.max_attempts, k.key, k.message_id
+  from json_each(?1) i cross join "pgqrs_queues" q on q.name = ?2 cross join "pgqrs_keys" k on k.queue_id = q.id and k.key = i.value ->> 'key'
+  where i.value ->> 'conflict' = 'replace'
+    and exists (select 1 from "pgqrs_messages" m where m.id = k.message_id and m.state = 'ready')
+)
+update "pgqrs_keys" as k
+set hash = i.value ->> 'hash'
+from i
+where k.queue_id = i.queue_id and k.key = i.key;
+-- values: "[{\"key\":\"it's \\\"$1\\\" ?1\",\"hash\":\"ab\",\"conflict\":\"replace\",\"hold\":\"time\",\"hold_ms\":1000,\"is_alone\":1,\"payload\":\"1\",\"n\":1}]", "queue it's \"$1\" ?1"
+/* pgqrs:enqueueMessages */ select json_object(
+  'n', i.value ->> 'n', 'id', k.message_id, 'at', cast(round(unixepoch('subsec') * 1000) as integer),
+  'state', coalesce(case when m.state = 'ready' and m.due_at > cast(round(unixepoch('subsec') * 1000) as integer) then 'delayed' end, m.state, a.outcome, 'deleted'),
+  'priority', m.priority, 'attempts', m.attempts, 'max_attempts', m.max_attempts,
+  'enqueued_at', m.enqueued_at, 'due_at', m.due_at, 'expires_at', m.expires_at
+)
+from json_each(?1) i cross join "pgqrs_queues" q on q.name = ?2 cross join "pgqrs_keys" k on k.queue_id = q.id and k.key = i.value ->> 'key'
+left join "pgqrs_messages" m on m.id = k.message_id
+left join "pgqrs_archive" a on a.id = k.message_id;
+-- values: "[{\"key\":\"it's \\\"$1\\\" ?1\",\"hash\":\"ab\",\"conflict\":\"replace\",\"hold\":\"time\",\"hold_ms\":1000,\"is_alone\":1,\"payload\":\"1\",\"n\":1}]", "queue it's \"$1\" ?1"
 
 -- extendLeased 1
 /* pgqrs:extendLeased */ update "pgqrs_messages" as m
@@ -380,8 +730,8 @@ returning id;
 -- values: "[{\"id\":7,\"token\":3,\"lease_ms\":5}]", "it's \"$1\" ?1"
 
 -- failLeased 1
-/* pgqrs:failLeased */ insert into "pgqrs_archive" (id, queue_id, priority, enqueued_at, token, max_attempts, max_crashes, key, type, headers, payload, outcome, reason, archived_at, archived_by, processing_ms, attempts, crashes, error)
-select m.id, m.queue_id, m.priority, m.enqueued_at, m.token, m.max_attempts, m.max_crashes, m.key, m.type, m.headers, m.payload, 'failed',
+/* pgqrs:failLeased */ insert into "pgqrs_archive" (id, queue_id, priority, enqueued_at, token, max_attempts, max_crashes, expires_at, key, type, headers, retry, payload, outcome, reason, archived_at, archived_by, processing_ms, attempts, crashes, error)
+select m.id, m.queue_id, m.priority, m.enqueued_at, m.token, m.max_attempts, m.max_crashes, m.expires_at, m.key, m.type, m.headers, m.retry, m.payload, 'failed',
   case when m.attempts + 1 >= m.max_attempts then 'attempts' else 'not_retryable' end,
   cast(round(unixepoch('subsec') * 1000) as integer), ?1, cast(round(unixepoch('subsec') * 1000) as integer) - m.leased_at, m.attempts + 1, m.crashes, i.value ->> 'error'
 from json_each(?2) i join "pgqrs_messages" m on m.id = i.value ->> 'id'
@@ -396,18 +746,38 @@ where m.id = i.value ->> 'id' and m.state = 'leased' and m.holder = ?2 and m.tok
 returning id;
 -- values: "[{\"id\":7,\"token\":3,\"error\":\"{\\\"message\\\":\\\"x\\\"}\",\"delay_ms\":5,\"is_final\":0}]", "it's \"$1\" ?1"
 
+-- findEndings 1
+/* pgqrs:findEndings */ select id, token, outcome from "pgqrs_archive" where id in (select value from json_each(?1));
+-- values: "[1,2]"
+
 -- findArchived 1
 /* pgqrs:findArchived */ select id, (select q.name from "pgqrs_queues" q where q.id = queue_id), outcome, priority,
   enqueued_at, archived_at, archived_by, processing_ms, reason,
-  attempts, crashes, max_attempts, key, cast(headers as text), cast(payload as text), cast(error as text), cast(result as text) from "pgqrs_archive" where id = ?1;
+  attempts, crashes, max_attempts, key, cast(headers as text), cast(payload as text), cast(error as text), cast(result as text), expires_at from "pgqrs_archive" where id = ?1;
 -- values: 7
 
 -- findMessage 1
 /* pgqrs:findMessage */ select id, (select q.name from "pgqrs_queues" q where q.id = queue_id),
   case when state = 'ready' and due_at > cast(round(unixepoch('subsec') * 1000) as integer) then 'delayed' else state end,
   priority, due_at, enqueued_at, token, holder, lease_until,
-  attempts, crashes, max_attempts, key, cast(headers as text), cast(payload as text), cast(error as text) from "pgqrs_messages" where id = ?1;
+  attempts, crashes, max_attempts, key, cast(headers as text), cast(payload as text), cast(error as text),
+  max_crashes, cast(retry as text), cast(progress as text), expires_at from "pgqrs_messages" where id = ?1;
 -- values: 7
+
+-- findOverdue 1
+/* pgqrs:findOverdue */ select q.id, case when (select a.id from "pgqrs_archive" a
+    where a.queue_id = q.id and a.outcome = 'failed' and a.archived_at < cast(round(unixepoch('subsec') * 1000) as integer) - q.dead_retention_ms
+    order by a.archived_at, a.id limit 1) is null then 0 else 1 end, (
+  select case when count(*) filter (where x.outcome <> 'failed') > 0 or count(*) = 20 then 1 else 0 end
+  from (select x.outcome from (
+    select a.outcome from "pgqrs_archive" a
+    where a.queue_id = q.id and a.archived_at >= coalesce(q.purged_until, 0)
+      and a.archived_at < cast(round(unixepoch('subsec') * 1000) as integer) - q.retention_ms
+    order by a.archived_at, a.id limit 20
+  ) x) x
+)
+from "pgqrs_queues" q where q.id > ?1 order by q.id limit ?2;
+-- values: 7, 100
 
 -- findObjects 1
 /* pgqrs:findObjects */ select cast(objects as text) from (select json_group_object(type || ' ' || name, sql) as objects from sqlite_schema
@@ -425,9 +795,14 @@ union
 select queue_id from "pgqrs_messages" where state = 'leased' and not exists (select 1 from "pgqrs_queues" q where q.id = queue_id)
 order by 1;
 
+-- findProgress 1
+/* pgqrs:findProgress */ select cast(progress as text) from "pgqrs_messages" where id = ?1;
+-- values: 7
+
 -- findQueue 1
 /* pgqrs:findQueue */ select id, name, created_at as created_ms,
-  updated_at as updated_ms, paused_at as paused_ms, lease_ms, max_attempts, max_crashes, cast(backoff as text), retention_ms from "pgqrs_queues" where name = ?1;
+  updated_at as updated_ms, paused_at as paused_ms, lease_ms, max_attempts, max_crashes, cast(backoff as text), retention_ms, concurrency,
+  dead_retention_ms from "pgqrs_queues" where name = ?1;
 -- values: "queue it's \"$1\" ?1"
 
 -- findRefusal 1
@@ -453,44 +828,71 @@ order by 1, 2;
 /* pgqrs:inspectSchema */ select 1, 1, (select count(*) from sqlite_schema where name = 'pgqrs_migrations'),
   (select count(*) from sqlite_schema where name like 'pgqrs\_%' escape '\'), '', '';
 
+-- forgetWorkers 1
+/* pgqrs:forgetWorkers */ delete from "pgqrs_workers" where holder in (
+  select w.holder from "pgqrs_workers" w
+  where w.seen_at < cast(round(unixepoch('subsec') * 1000) as integer) - ?1
+    and (w.paused_at is null or w.seen_at < cast(round(unixepoch('subsec') * 1000) as integer) - ?2) and not exists (
+    select 1 from json_each(w.queues) n cross join "pgqrs_queues" q on q.name = n.value
+    cross join "pgqrs_messages" m on m.queue_id = q.id and m.state = 'leased'
+    where m.holder = w.holder
+  )
+  limit ?3
+);
+-- values: 300000, 86400000, 100
+/* pgqrs:forgetWorkers */ select changes();
+
+-- giveTurnBack 1
+/* pgqrs:giveTurnBack */ update "pgqrs_maintenance"
+set next_at = cast(round(unixepoch('subsec') * 1000) as integer), key_queue_id = ?1, key = ?2
+where id = 1 and next_at = ?3;
+-- values: 7, "it's \"$1\" ?1", 1900000000000
+
+-- keepTurn 1
+/* pgqrs:keepTurn */ update "pgqrs_maintenance"
+set next_at = case when next_at < cast(round(unixepoch('subsec') * 1000) as integer) + ?1 then cast(round(unixepoch('subsec') * 1000) as integer) + ?2 else next_at + ?3 end, key_queue_id = ?4, key = ?5
+where id = 1 and next_at = ?6
+returning next_at, key_queue_id, key;
+-- values: 60000, 60000, 1, 7, "it's \"$1\" ?1", 1900000000000
+
 -- listAttempts 1
-/* pgqrs:listAttempts */ select id, attempts from "pgqrs_messages" where id in (select value from json_each(?1));
+/* pgqrs:listAttempts */ select id, attempts, cast(retry as text) from "pgqrs_messages" where id in (select value from json_each(?1));
 -- values: "[1,2]"
 
 -- listArchived 1
 /* pgqrs:listArchived */ select id, (select q.name from "pgqrs_queues" q where q.id = queue_id), outcome, priority,
   enqueued_at, archived_at, archived_by, processing_ms, reason,
-  attempts, crashes, max_attempts, key, cast(headers as text), cast(payload as text), cast(error as text), cast(result as text) from "pgqrs_archive" where id in (select a.id from "pgqrs_queues" q cross join "pgqrs_archive" a on a.id in (select id from "pgqrs_archive" where queue_id = q.id and true order by archived_at desc, id desc limit ?1))
+  attempts, crashes, max_attempts, key, cast(headers as text), cast(payload as text), cast(error as text), cast(result as text), expires_at from "pgqrs_archive" where id in (select a.id from "pgqrs_queues" q cross join "pgqrs_archive" a on a.id in (select id from "pgqrs_archive" where queue_id = q.id and true order by archived_at desc, id desc limit ?1))
 order by archived_at desc, id desc limit ?2 offset ?3;
 -- values: 30, 10, 20
 
 -- listArchived 2
 /* pgqrs:listArchived */ select id, (select q.name from "pgqrs_queues" q where q.id = queue_id), outcome, priority,
   enqueued_at, archived_at, archived_by, processing_ms, reason,
-  attempts, crashes, max_attempts, key, cast(headers as text), cast(payload as text), cast(error as text), cast(result as text) from "pgqrs_archive" where outcome = 'failed' and queue_id = (select q.id from "pgqrs_queues" q where q.name = ?1) and reason = ?2 and type = ?3 and key = ?4 and archived_by = ?5 and archived_at < ?6 and archived_at >= ?7 and (archived_at, id) < (?8, ?9)
+  attempts, crashes, max_attempts, key, cast(headers as text), cast(payload as text), cast(error as text), cast(result as text), expires_at from "pgqrs_archive" where outcome = 'failed' and queue_id = (select q.id from "pgqrs_queues" q where q.name = ?1) and reason = ?2 and type = ?3 and key = ?4 and archived_by = ?5 and archived_at < ?6 and archived_at >= ?7 and (archived_at, id) < (?8, ?9)
 order by archived_at desc, id desc limit ?10 offset ?11;
 -- values: "queue it's \"$1\" ?1", "it's \"$1\" ?1", "it's \"$1\" ?1", "it's \"$1\" ?1", "it's \"$1\" ?1", 1900000000000, 1800000000123, 1900000000000, 7, 10, 0
 
--- listHolders 1
-/* pgqrs:listHolders */ select m.holder, q.name, count(*), min(m.leased_at), max(m.lease_until),
-  count(*) filter (where m.lease_until <= cast(round(unixepoch('subsec') * 1000) as integer))
-from "pgqrs_messages" m join "pgqrs_queues" q on q.id = m.queue_id
-where m.state = 'leased'
-group by m.holder, q.name
-order by m.holder, q.name;
+-- listEndings 1
+/* pgqrs:listEndings */ select i.value, a.outcome, a.reason, a.result, a.error
+from json_each(?1) i left join "pgqrs_archive" a on a.id = i.value
+where not exists (select 1 from "pgqrs_messages" m where m.id = i.value);
+-- values: "[1,2]"
 
 -- listMessages 1
 /* pgqrs:listMessages */ select id, (select q.name from "pgqrs_queues" q where q.id = queue_id),
   case when state = 'ready' and due_at > cast(round(unixepoch('subsec') * 1000) as integer) then 'delayed' else state end,
   priority, due_at, enqueued_at, token, holder, lease_until,
-  attempts, crashes, max_attempts, key, cast(headers as text), cast(payload as text), cast(error as text) from "pgqrs_messages" where id > ?1 order by id limit ?2;
+  attempts, crashes, max_attempts, key, cast(headers as text), cast(payload as text), cast(error as text),
+  max_crashes, cast(retry as text), cast(progress as text), expires_at from "pgqrs_messages" where id > ?1 order by id limit ?2;
 -- values: 0, 10
 
 -- listMessages 2
 /* pgqrs:listMessages */ select id, (select q.name from "pgqrs_queues" q where q.id = queue_id),
   case when state = 'ready' and due_at > cast(round(unixepoch('subsec') * 1000) as integer) then 'delayed' else state end,
   priority, due_at, enqueued_at, token, holder, lease_until,
-  attempts, crashes, max_attempts, key, cast(headers as text), cast(payload as text), cast(error as text) from "pgqrs_messages" where id > ?1 and queue_id = (select q.id from "pgqrs_queues" q where q.name = ?2) and type = ?3 and key = ?4 and state = 'leased' order by id limit ?5;
+  attempts, crashes, max_attempts, key, cast(headers as text), cast(payload as text), cast(error as text),
+  max_crashes, cast(retry as text), cast(progress as text), expires_at from "pgqrs_messages" where id > ?1 and queue_id = (select q.id from "pgqrs_queues" q where q.name = ?2) and type = ?3 and key = ?4 and state = 'leased' order by id limit ?5;
 -- values: 7, "queue it's \"$1\" ?1", "it's \"$1\" ?1", "it's \"$1\" ?1", 10
 
 -- listMigrations 1
@@ -498,42 +900,163 @@ order by m.holder, q.name;
 
 -- listQueues 1
 /* pgqrs:listQueues */ select id, name, created_at as created_ms,
-  updated_at as updated_ms, paused_at as paused_ms, lease_ms, max_attempts, max_crashes, cast(backoff as text), retention_ms from "pgqrs_queues" order by name;
+  updated_at as updated_ms, paused_at as paused_ms, lease_ms, max_attempts, max_crashes, cast(backoff as text), retention_ms, concurrency,
+  dead_retention_ms from "pgqrs_queues" order by name;
+
+-- listWorkers 1
+/* pgqrs:listWorkers */ select coalesce(w.name, h.name), cast(coalesce(w.queues, h.queues) as text),
+  w.started_at, w.seen_at, w.paused_at,
+  coalesce(h.leased, 0), coalesce(h.expired, 0), h.leased_at, h.lease_until,
+  cast(round(unixepoch('subsec') * 1000) as integer) - w.seen_at
+from "pgqrs_workers" w full join (
+  select m.holder, substr(holder, 1, length(holder) - 9) as name, json_group_array(distinct q.name) as queues, count(*) as leased,
+    count(*) filter (where m.lease_until <= cast(round(unixepoch('subsec') * 1000) as integer)) as expired, min(m.leased_at) as leased_at,
+    max(m.lease_until) as lease_until
+  from "pgqrs_messages" m join "pgqrs_queues" q on q.id = m.queue_id
+  where m.state = 'leased'
+  group by m.holder
+) h on h.holder = w.holder
+where coalesce(?1, w.name, h.name) = coalesce(w.name, h.name);
+-- values: null
+
+-- listWorkers 2
+/* pgqrs:listWorkers */ select coalesce(w.name, h.name), cast(coalesce(w.queues, h.queues) as text),
+  w.started_at, w.seen_at, w.paused_at,
+  coalesce(h.leased, 0), coalesce(h.expired, 0), h.leased_at, h.lease_until,
+  cast(round(unixepoch('subsec') * 1000) as integer) - w.seen_at
+from "pgqrs_workers" w full join (
+  select m.holder, substr(holder, 1, length(holder) - 9) as name, json_group_array(distinct q.name) as queues, count(*) as leased,
+    count(*) filter (where m.lease_until <= cast(round(unixepoch('subsec') * 1000) as integer)) as expired, min(m.leased_at) as leased_at,
+    max(m.lease_until) as lease_until
+  from "pgqrs_messages" m join "pgqrs_queues" q on q.id = m.queue_id
+  where m.state = 'leased'
+  group by m.holder
+) h on h.holder = w.holder
+where coalesce(?1, w.name, h.name) = coalesce(w.name, h.name);
+-- values: "it's \"$1\" ?1"
+
+-- lookForWork 1
+/* pgqrs:lookForWork */ with recursive lanes(id) as (
+  select * from (select m.id from "pgqrs_messages" m where m.state = 'ready' order by m.queue_id, m.priority, m.due_at, m.id limit 1)
+  union all
+  select (select m.id from "pgqrs_messages" m where m.state = 'ready' and (m.queue_id, m.priority) > (l.queue_id, l.priority) order by m.queue_id, m.priority, m.due_at, m.id limit 1)
+  from lanes join "pgqrs_messages" l on l.id = lanes.id
+), leases(id) as (
+  select * from (select m.id from "pgqrs_messages" m where m.state = 'leased' order by m.queue_id, m.lease_until limit 1)
+  union all
+  select (select m.id from "pgqrs_messages" m where m.state = 'leased' and m.queue_id > l.queue_id order by m.queue_id, m.lease_until limit 1)
+  from leases join "pgqrs_messages" l on l.id = leases.id
+)
+select (select q.name from "pgqrs_queues" q where q.id = queue_id), max(0, min(case m.state when 'ready' then m.due_at else m.lease_until end) - cast(round(unixepoch('subsec') * 1000) as integer))
+from (select id from lanes union all select id from leases) f join "pgqrs_messages" m on m.id = f.id
+where m.queue_id in (
+  select q.id from json_each(?1) i join "pgqrs_queues" q on q.name = i.value where q.paused_at is null
+)
+group by m.queue_id
+union all select null, 1 from "pgqrs_workers" where holder = ?2 and paused_at is not null;
+-- values: "[\"queue it's \\\"$1\\\" ?1\",\"it's \\\"$1\\\" ?1\"]", "it's \"$1\" ?1"
 
 -- lockMigrations 1
 /* pgqrs:lockMigrations */ select 1;
 
+-- notePurged 1
+/* pgqrs:notePurged */ update "pgqrs_queues" set purged_until = ?1
+where id = ?2 and coalesce(purged_until, 0) < ?3;
+-- values: 1900000000000, 7, 1900000000000
+
+-- pauseWorkers 1
+/* pgqrs:pauseWorkers */ update "pgqrs_workers" set paused_at = coalesce(paused_at, cast(round(unixepoch('subsec') * 1000) as integer)) where name = ?1 returning holder;
+-- values: "it's \"$1\" ?1"
+
+-- pauseWorkers 2
+/* pgqrs:pauseWorkers */ update "pgqrs_workers" set paused_at = null where name = ?1 returning holder;
+-- values: "it's \"$1\" ?1"
+
 -- ping 1
 /* pgqrs:ping */ select cast(round(unixepoch('subsec') * 1000) as integer);
 
+-- progressLeased 1
+/* pgqrs:progressLeased */ update "pgqrs_messages" as m set progress = i.value ->> 'progress' from json_each(?1) i
+where m.id = i.value ->> 'id' and m.state = 'leased' and m.holder = ?2 and m.token = coalesce(i.value ->> 'token', m.token)
+returning id;
+-- values: "[{\"id\":7,\"token\":3,\"progress\":\"[1]\"}]", "it's \"$1\" ?1"
+
 -- purgeArchived 1
 /* pgqrs:purgeArchived */ delete from "pgqrs_archive" where id in (select id from "pgqrs_archive" where true and archived_at < (
-  select cast(round(unixepoch('subsec') * 1000) as integer) - q.retention_ms from "pgqrs_queues" q where q.id = queue_id
+  select case when outcome = 'failed' then cast(round(unixepoch('subsec') * 1000) as integer) - q.dead_retention_ms else cast(round(unixepoch('subsec') * 1000) as integer) - q.retention_ms end
+  from "pgqrs_queues" q where q.id = queue_id
 ) order by archived_at, id limit ?1);
 -- values: 100
 /* pgqrs:purgeArchived */ select changes();
 
+-- purgeArchived 2
+/* pgqrs:purgeArchived */ delete from "pgqrs_archive" where id in (select id from "pgqrs_archive" where true and queue_id = (select q.id from "pgqrs_queues" q where q.name = ?1) and archived_at < (select case
+    when q.retention_ms < q.dead_retention_ms or q.dead_retention_ms is null then cast(round(unixepoch('subsec') * 1000) as integer) - q.retention_ms
+    else cast(round(unixepoch('subsec') * 1000) as integer) - q.dead_retention_ms
+  end from "pgqrs_queues" q where q.name = ?2) and archived_at < (
+  select case when outcome = 'failed' then cast(round(unixepoch('subsec') * 1000) as integer) - q.dead_retention_ms else cast(round(unixepoch('subsec') * 1000) as integer) - q.retention_ms end
+  from "pgqrs_queues" q where q.id = queue_id
+) order by archived_at, id limit ?3);
+-- values: "queue it's \"$1\" ?1", "queue it's \"$1\" ?1", 100
+/* pgqrs:purgeArchived */ select changes();
+
+-- purgeDead 1
+/* pgqrs:purgeDead */ delete from "pgqrs_archive" where id in (select a.id from "pgqrs_archive" a
+  where a.queue_id = ?1 and a.outcome = 'failed'
+    and a.archived_at < (select cast(round(unixepoch('subsec') * 1000) as integer) - q.dead_retention_ms from "pgqrs_queues" q where q.id = ?2)
+  order by a.archived_at, a.id limit ?3);
+-- values: 7, 7, 100
+/* pgqrs:purgeDead */ select changes();
+
+-- purgeEnded 1
+/* pgqrs:purgeEnded */ with seen as materialized (select a.id, a.archived_at, a.outcome from "pgqrs_archive" a
+  where a.queue_id = ?1 and a.archived_at >= (select coalesce(q.purged_until, 0) from "pgqrs_queues" q where q.id = ?2)
+    and a.archived_at < (select cast(round(unixepoch('subsec') * 1000) as integer) - q.retention_ms from "pgqrs_queues" q where q.id = ?3)
+  order by a.archived_at, a.id limit ?4) select (select count(*) from seen), s.archived_at, s.id from seen s order by s.archived_at desc, s.id desc limit 1;
+-- values: 7, 7, 7, 100
+/* pgqrs:purgeEnded */ delete from "pgqrs_archive" where id in (select s.id from (select a.id, a.archived_at, a.outcome from "pgqrs_archive" a
+  where a.queue_id = ?1 and a.archived_at >= (select coalesce(q.purged_until, 0) from "pgqrs_queues" q where q.id = ?2)
+    and a.archived_at < (select cast(round(unixepoch('subsec') * 1000) as integer) - q.retention_ms from "pgqrs_queues" q where q.id = ?3)
+  order by a.archived_at, a.id limit ?4) s where (s.outcome <> 'failed' or s.archived_at < (select cast(round(unixepoch('subsec') * 1000) as integer) - q.dead_retention_ms from "pgqrs_queues" q where q.id = ?5)));
+-- values: 7, 7, 7, 100, 7
+/* pgqrs:purgeEnded */ select changes();
+
+-- purgeEnded 2
+/* pgqrs:purgeEnded */ with seen as materialized (select a.id, a.archived_at, a.outcome from "pgqrs_archive" a
+  where a.queue_id = ?1 and a.archived_at >= (select coalesce(q.purged_until, 0) from "pgqrs_queues" q where q.id = ?2)
+    and a.archived_at < (select cast(round(unixepoch('subsec') * 1000) as integer) - q.retention_ms from "pgqrs_queues" q where q.id = ?3) and (a.archived_at, a.id) > (?4, ?5)
+  order by a.archived_at, a.id limit ?6) select (select count(*) from seen), s.archived_at, s.id from seen s order by s.archived_at desc, s.id desc limit 1;
+-- values: 7, 7, 7, 1900000000000, 7, 100
+/* pgqrs:purgeEnded */ delete from "pgqrs_archive" where id in (select s.id from (select a.id, a.archived_at, a.outcome from "pgqrs_archive" a
+  where a.queue_id = ?1 and a.archived_at >= (select coalesce(q.purged_until, 0) from "pgqrs_queues" q where q.id = ?2)
+    and a.archived_at < (select cast(round(unixepoch('subsec') * 1000) as integer) - q.retention_ms from "pgqrs_queues" q where q.id = ?3) and (a.archived_at, a.id) > (?4, ?5)
+  order by a.archived_at, a.id limit ?6) s where (s.outcome <> 'failed' or s.archived_at < (select cast(round(unixepoch('subsec') * 1000) as integer) - q.dead_retention_ms from "pgqrs_queues" q where q.id = ?7)));
+-- values: 7, 7, 7, 1900000000000, 7, 100, 7
+/* pgqrs:purgeEnded */ select changes();
+
 -- purgeKeys 1
-/* pgqrs:purgeKeys */ select queue_id, key from (select queue_id, key from "pgqrs_keys" where true order by queue_id, key limit ?1) order by queue_id desc, key desc limit 1;
+/* pgqrs:purgeKeys */ with seen as materialized (select queue_id, key from "pgqrs_keys" where true order by queue_id, key limit ?1) select (select count(*) from seen), queue_id, key from seen order by queue_id desc, key desc limit 1;
 -- values: 100
 /* pgqrs:purgeKeys */ delete from "pgqrs_keys" as k where (queue_id, key) in (select queue_id, key from "pgqrs_keys" where true order by queue_id, key limit ?1) and case k.hold
-    when 'started' then not exists (select 1 from "pgqrs_messages" m where m.id = k.message_id)
-    when 'finished' then not exists (select 1 from "pgqrs_messages" m where m.id = k.message_id)
+    when 'started' then (select m.id from "pgqrs_messages" m where m.id = k.message_id) is null
+    when 'finished' then (select m.id from "pgqrs_messages" m where m.id = k.message_id) is null
     when 'time' then k.expires_at <= cast(round(unixepoch('subsec') * 1000) as integer)
-    else k.expires_at <= cast(round(unixepoch('subsec') * 1000) as integer) and not exists (select 1 from "pgqrs_messages" m where m.id = k.message_id)
+    else k.expires_at <= cast(round(unixepoch('subsec') * 1000) as integer) and (select m.id from "pgqrs_messages" m where m.id = k.message_id) is null
   end;
 -- values: 100
+/* pgqrs:purgeKeys */ select changes();
 
 -- purgeKeys 2
-/* pgqrs:purgeKeys */ select queue_id, key from (select queue_id, key from "pgqrs_keys" where queue_id = (select q.id from "pgqrs_queues" q where q.name = ?1) and (queue_id, key) > (?2, ?3) order by queue_id, key limit ?4) order by queue_id desc, key desc limit 1;
+/* pgqrs:purgeKeys */ with seen as materialized (select queue_id, key from "pgqrs_keys" where queue_id = (select q.id from "pgqrs_queues" q where q.name = ?1) and (queue_id, key) > (?2, ?3) order by queue_id, key limit ?4) select (select count(*) from seen), queue_id, key from seen order by queue_id desc, key desc limit 1;
 -- values: "queue it's \"$1\" ?1", 7, "it's \"$1\" ?1", 100
 /* pgqrs:purgeKeys */ delete from "pgqrs_keys" as k where (queue_id, key) in (select queue_id, key from "pgqrs_keys" where queue_id = (select q.id from "pgqrs_queues" q where q.name = ?1) and (queue_id, key) > (?2, ?3) order by queue_id, key limit ?4) and case k.hold
-    when 'started' then not exists (select 1 from "pgqrs_messages" m where m.id = k.message_id)
-    when 'finished' then not exists (select 1 from "pgqrs_messages" m where m.id = k.message_id)
+    when 'started' then (select m.id from "pgqrs_messages" m where m.id = k.message_id) is null
+    when 'finished' then (select m.id from "pgqrs_messages" m where m.id = k.message_id) is null
     when 'time' then k.expires_at <= cast(round(unixepoch('subsec') * 1000) as integer)
-    else k.expires_at <= cast(round(unixepoch('subsec') * 1000) as integer) and not exists (select 1 from "pgqrs_messages" m where m.id = k.message_id)
+    else k.expires_at <= cast(round(unixepoch('subsec') * 1000) as integer) and (select m.id from "pgqrs_messages" m where m.id = k.message_id) is null
   end;
 -- values: "queue it's \"$1\" ?1", 7, "it's \"$1\" ?1", 100
+/* pgqrs:purgeKeys */ select changes();
 
 -- purgeQueue 1
 /* pgqrs:purgeQueue */ delete from "pgqrs_messages" where id in (select id from "pgqrs_messages" where queue_id = (select q.id from "pgqrs_queues" q where q.name = ?1) and state = 'ready' limit ?2);
@@ -544,6 +1067,17 @@ order by m.holder, q.name;
 /* pgqrs:purgeQueue */ delete from "pgqrs_messages" where id in (select id from "pgqrs_messages" where queue_id = (select q.id from "pgqrs_queues" q where q.name = ?1) and state = 'ready' union all select id from "pgqrs_messages" where queue_id = (select q.id from "pgqrs_queues" q where q.name = ?2) and state = 'leased' limit ?3);
 -- values: "queue it's \"$1\" ?1", "queue it's \"$1\" ?1", 2000
 /* pgqrs:purgeQueue */ select changes();
+
+-- registerWorker 1
+/* pgqrs:registerWorker */ insert into "pgqrs_workers" (holder, name, queues, started_at, seen_at)
+select ?1, ?2, ?3, cast(round(unixepoch('subsec') * 1000) as integer), cast(round(unixepoch('subsec') * 1000) as integer) where true
+on conflict (holder) do update set seen_at = excluded.seen_at
+returning case when paused_at is null then 0 else 1 end;
+-- values: "it's \"$1\" ?1", "it's \"$1\" ?1", "[\"queue it's \\\"$1\\\" ?1\"]"
+
+-- removeWorker 1
+/* pgqrs:removeWorker */ delete from "pgqrs_workers" where holder = ?1;
+-- values: "it's \"$1\" ?1"
 
 -- releaseHeld 1
 /* pgqrs:releaseHeld */ update "pgqrs_messages" set state = 'ready', due_at = cast(round(unixepoch('subsec') * 1000) as integer), token = token + 1, holder = null, leased_at = null, lease_until = null where state = 'leased' and substr(holder, 1, length(holder) - 9) = ?1 returning id;
@@ -558,8 +1092,13 @@ where m.id = i.value ->> 'id' and m.state = 'leased' and m.holder = ?2 and m.tok
 returning id;
 -- values: "[{\"id\":7,\"token\":3,\"delay_ms\":5}]", "it's \"$1\" ?1"
 
+-- releaseStray 1
+/* pgqrs:releaseStray */ update "pgqrs_messages" set state = 'ready', due_at = cast(round(unixepoch('subsec') * 1000) as integer), token = token + 1, holder = null, leased_at = null, lease_until = null where queue_id = (select q.id from "pgqrs_queues" q where q.name = ?1) and state = 'leased' and holder = ?2 and not id in (select value from json_each(?3)) returning id;
+-- values: "queue it's \"$1\" ?1", "it's \"$1\" ?1", "[7]"
+
 -- replayArchived 1
-/* pgqrs:replayArchived */ insert into "pgqrs_messages" (id, queue_id, state, priority, due_at, enqueued_at, token, max_attempts, max_crashes, key, type, headers, payload, error) select id, queue_id, 'ready', priority, cast(round(unixepoch('subsec') * 1000) as integer), enqueued_at, token + 1, max_attempts, max_crashes, key, type, headers, payload, error from "pgqrs_archive"
+/* pgqrs:replayArchived */ insert into "pgqrs_messages" (id, queue_id, state, priority, due_at, enqueued_at, token, max_attempts, max_crashes, key, type, headers, retry, payload, error) select id, queue_id, 'ready', priority, cast(round(unixepoch('subsec') * 1000) as integer), enqueued_at, token + 1, max_attempts, max_crashes, key, type, headers, retry,
+  payload, error from "pgqrs_archive"
 where id in (select id from "pgqrs_archive" where true and id in (select value from json_each(?1)) order by archived_at, id limit ?2) returning id;
 -- values: "[1,2]", 2
 /* pgqrs:replayArchived */ delete from "pgqrs_archive"
@@ -567,7 +1106,8 @@ where id in (select id from "pgqrs_archive" where true and id in (select value f
 -- values: "[1,2]", 2
 
 -- replayArchived 2
-/* pgqrs:replayArchived */ insert into "pgqrs_messages" (id, queue_id, state, priority, due_at, enqueued_at, token, max_attempts, max_crashes, key, type, headers, payload, error) select id, queue_id, 'ready', priority, cast(round(unixepoch('subsec') * 1000) as integer), enqueued_at, token + 1, max_attempts, max_crashes, key, type, headers, payload, error from "pgqrs_archive"
+/* pgqrs:replayArchived */ insert into "pgqrs_messages" (id, queue_id, state, priority, due_at, enqueued_at, token, max_attempts, max_crashes, key, type, headers, retry, payload, error) select id, queue_id, 'ready', priority, cast(round(unixepoch('subsec') * 1000) as integer), enqueued_at, token + 1, max_attempts, max_crashes, key, type, headers, retry,
+  payload, error from "pgqrs_archive"
 where id in (select id from "pgqrs_archive" where outcome = 'failed' and queue_id = (select q.id from "pgqrs_queues" q where q.name = ?1) order by archived_at, id limit ?2) returning id;
 -- values: "queue it's \"$1\" ?1", 100
 /* pgqrs:replayArchived */ delete from "pgqrs_archive"
@@ -582,7 +1122,8 @@ where id in (select id from "pgqrs_archive" where outcome = 'failed' and queue_i
   (select count(*) from "pgqrs_archive" a where a.queue_id = q.id and a.outcome = ?1), (select count(*) from "pgqrs_archive" a where a.queue_id = q.id and a.outcome = ?2), (select count(*) from "pgqrs_archive" a where a.queue_id = q.id and a.outcome = ?3),
   cast(round(unixepoch('subsec') * 1000) as integer) - min(m.due_at) filter (where m.state = 'ready' and m.due_at <= cast(round(unixepoch('subsec') * 1000) as integer)),
   cast(round(unixepoch('subsec') * 1000) as integer) - min(m.leased_at),
-  max(m.enqueued_at)
+  max(m.enqueued_at),
+  count(m.id) filter (where m.state = 'leased' and m.lease_until <= cast(round(unixepoch('subsec') * 1000) as integer))
 from "pgqrs_queues" q left join "pgqrs_messages" m on m.queue_id = q.id
 where coalesce(?4, q.name) = q.name
 group by q.id, q.name, q.paused_at
@@ -597,61 +1138,256 @@ order by q.name;
   (select count(*) from "pgqrs_archive" a where a.queue_id = q.id and a.outcome = ?1), (select count(*) from "pgqrs_archive" a where a.queue_id = q.id and a.outcome = ?2), (select count(*) from "pgqrs_archive" a where a.queue_id = q.id and a.outcome = ?3),
   cast(round(unixepoch('subsec') * 1000) as integer) - min(m.due_at) filter (where m.state = 'ready' and m.due_at <= cast(round(unixepoch('subsec') * 1000) as integer)),
   cast(round(unixepoch('subsec') * 1000) as integer) - min(m.leased_at),
-  max(m.enqueued_at)
+  max(m.enqueued_at),
+  count(m.id) filter (where m.state = 'leased' and m.lease_until <= cast(round(unixepoch('subsec') * 1000) as integer))
 from "pgqrs_queues" q left join "pgqrs_messages" m on m.queue_id = q.id
 where coalesce(?4, q.name) = q.name
 group by q.id, q.name, q.paused_at
 order by q.name;
 -- values: "succeeded", "failed", "cancelled", "queue it's \"$1\" ?1"
 
--- updateMessage 1
-/* pgqrs:updateMessage */ update "pgqrs_messages"
-set state = 'ready', due_at = case when state = 'leased' then cast(round(unixepoch('subsec') * 1000) as integer) else due_at end, priority = coalesce(?1, priority),
-  -- Only a lease that is taken away is a delivery that has ended.
-  token = token + case when state = 'leased' then 1 else 0 end,
+-- settleAndClaim 1
+/* pgqrs:settleAndClaim */ insert into "pgqrs_archive" (id, queue_id, priority, enqueued_at, token, max_attempts, max_crashes, expires_at, key, type, headers, retry, payload, outcome, reason, archived_at, archived_by, processing_ms, attempts, crashes, error, result)
+select m.id, m.queue_id, m.priority, m.enqueued_at, m.token, m.max_attempts, m.max_crashes, m.expires_at, m.key, m.type, m.headers, m.retry, m.payload, 'succeeded', i.value ->> 'reason', cast(round(unixepoch('subsec') * 1000) as integer), ?1, cast(round(unixepoch('subsec') * 1000) as integer) - m.leased_at,
+  m.attempts, m.crashes, m.error, i.value ->> 'result'
+from json_each(?2) i join "pgqrs_messages" m on m.id = i.value ->> 'id'
+where m.state = 'leased' and m.holder = ?3 and m.token = coalesce(i.value ->> 'token', m.token)
+returning id;
+-- values: "it's \"$1\" ?1", "[{\"id\":7,\"token\":3,\"reason\":\"it's \\\"$1\\\" ?1\",\"result\":\"[1]\"}]", "it's \"$1\" ?1"
+/* pgqrs:settleAndClaim */ insert into "pgqrs_archive" (id, queue_id, priority, enqueued_at, token, max_attempts, max_crashes, expires_at, key, type, headers, retry, payload, outcome, reason, archived_at, archived_by, processing_ms, attempts, crashes, error)
+select id, queue_id, priority, enqueued_at, token, max_attempts, max_crashes, expires_at, key, type, headers, retry, payload, 'failed', 'crashes', cast(round(unixepoch('subsec') * 1000) as integer), substr(holder, 1, length(holder) - 9), cast(round(unixepoch('subsec') * 1000) as integer) - leased_at, attempts, crashes + 1, error
+from "pgqrs_messages" where queue_id = (select q.id from "pgqrs_queues" q where q.name = ?1) and state = 'leased' and lease_until <= cast(round(unixepoch('subsec') * 1000) as integer) and crashes + 1 >= max_crashes and is_started = 1
+order by lease_until limit 100
+returning id, ?2, outcome, priority, enqueued_at, enqueued_at, token, null, null, attempts, crashes, max_attempts,
+  key, cast(headers as text), cast(payload as text), cast(error as text), max_crashes,
+  cast(retry as text), null, expires_at;
+-- values: "queue it's \"$1\" ?1", "queue it's \"$1\" ?1"
+/* pgqrs:settleAndClaim */ update "pgqrs_messages"
+set state = 'ready', due_at = lease_until, token = token + 1,
+  crashes = crashes + (is_started = 1 or crashes * 2 < max_crashes and crashes + 1 < max_crashes),
   holder = null, leased_at = null, lease_until = null
-where id = ?2
-returning id, (select q.name from "pgqrs_queues" q where q.id = queue_id),
+where id in (
+  select id from "pgqrs_messages" where queue_id = (select q.id from "pgqrs_queues" q where q.name = ?1) and state = 'leased' and lease_until <= cast(round(unixepoch('subsec') * 1000) as integer) and (crashes + 1 < max_crashes or is_started = 0)
+  order by lease_until limit 100
+);
+-- values: "queue it's \"$1\" ?1"
+/* pgqrs:settleAndClaim */ insert into "pgqrs_archive" (id, queue_id, priority, enqueued_at, token, max_attempts, max_crashes, expires_at, key, type, headers, retry, payload, outcome, reason, archived_at, archived_by, processing_ms, attempts, crashes, error)
+select id, queue_id, priority, enqueued_at, token, max_attempts, max_crashes, expires_at, key, type, headers, retry, payload, 'cancelled', 'expired', cast(round(unixepoch('subsec') * 1000) as integer), ?1, null, attempts, crashes, error
+from "pgqrs_messages"
+where queue_id = (select q.id from "pgqrs_queues" q where q.name = ?2 and q.paused_at is null)
+  and state = 'ready' and expires_at is not null and expires_at <= cast(round(unixepoch('subsec') * 1000) as integer)
+order by expires_at limit ?3
+returning id, ?4, outcome, priority, enqueued_at, enqueued_at, token, null, null, attempts, crashes, max_attempts,
+  key, cast(headers as text), cast(payload as text), cast(error as text), max_crashes,
+  cast(retry as text), null, expires_at;
+-- values: "it'", "queue it's \"$1\" ?1", 110, "queue it's \"$1\" ?1"
+/* pgqrs:settleAndClaim */ update "pgqrs_messages"
+set state = 'leased', token = token + 1, holder = ?1, leased_at = cast(round(unixepoch('subsec') * 1000) as integer),
+  lease_until = cast(round(unixepoch('subsec') * 1000) as integer) + coalesce(?2, (select q.lease_ms from "pgqrs_queues" q where q.id = queue_id), ?3),
+  is_started = ?4,
+  max_attempts = coalesce(retry ->> 'maxAttempts', ?5, (select q.max_attempts from "pgqrs_queues" q where q.id = queue_id))
+where id in (
+  select id from (
+    select c.id from "pgqrs_messages" c
+    where c.queue_id = (select q.id from "pgqrs_queues" q where q.name = ?6 and q.paused_at is null)
+      and c.state = 'ready' and c.priority = 9 and c.due_at <= cast(round(unixepoch('subsec') * 1000) as integer)
+    order by c.due_at, c.id limit ?7
+  )
+  union all select id from (
+    select c.id from "pgqrs_messages" c
+    where c.queue_id = (select q.id from "pgqrs_queues" q where q.name = ?8 and q.paused_at is null)
+      and c.state = 'ready' and c.priority = 8 and c.due_at <= cast(round(unixepoch('subsec') * 1000) as integer)
+    order by c.due_at, c.id limit ?9
+  )
+  union all select id from (
+    select c.id from "pgqrs_messages" c
+    where c.queue_id = (select q.id from "pgqrs_queues" q where q.name = ?10 and q.paused_at is null)
+      and c.state = 'ready' and c.priority = 7 and c.due_at <= cast(round(unixepoch('subsec') * 1000) as integer)
+    order by c.due_at, c.id limit ?11
+  )
+  union all select id from (
+    select c.id from "pgqrs_messages" c
+    where c.queue_id = (select q.id from "pgqrs_queues" q where q.name = ?12 and q.paused_at is null)
+      and c.state = 'ready' and c.priority = 6 and c.due_at <= cast(round(unixepoch('subsec') * 1000) as integer)
+    order by c.due_at, c.id limit ?13
+  )
+  union all select id from (
+    select c.id from "pgqrs_messages" c
+    where c.queue_id = (select q.id from "pgqrs_queues" q where q.name = ?14 and q.paused_at is null)
+      and c.state = 'ready' and c.priority = 5 and c.due_at <= cast(round(unixepoch('subsec') * 1000) as integer)
+    order by c.due_at, c.id limit ?15
+  )
+  union all select id from (
+    select c.id from "pgqrs_messages" c
+    where c.queue_id = (select q.id from "pgqrs_queues" q where q.name = ?16 and q.paused_at is null)
+      and c.state = 'ready' and c.priority = 4 and c.due_at <= cast(round(unixepoch('subsec') * 1000) as integer)
+    order by c.due_at, c.id limit ?17
+  )
+  union all select id from (
+    select c.id from "pgqrs_messages" c
+    where c.queue_id = (select q.id from "pgqrs_queues" q where q.name = ?18 and q.paused_at is null)
+      and c.state = 'ready' and c.priority = 3 and c.due_at <= cast(round(unixepoch('subsec') * 1000) as integer)
+    order by c.due_at, c.id limit ?19
+  )
+  union all select id from (
+    select c.id from "pgqrs_messages" c
+    where c.queue_id = (select q.id from "pgqrs_queues" q where q.name = ?20 and q.paused_at is null)
+      and c.state = 'ready' and c.priority = 2 and c.due_at <= cast(round(unixepoch('subsec') * 1000) as integer)
+    order by c.due_at, c.id limit ?21
+  )
+  union all select id from (
+    select c.id from "pgqrs_messages" c
+    where c.queue_id = (select q.id from "pgqrs_queues" q where q.name = ?22 and q.paused_at is null)
+      and c.state = 'ready' and c.priority = 1 and c.due_at <= cast(round(unixepoch('subsec') * 1000) as integer)
+    order by c.due_at, c.id limit ?23
+  )
+  union all select id from (
+    select c.id from "pgqrs_messages" c
+    where c.queue_id = (select q.id from "pgqrs_queues" q where q.name = ?24 and q.paused_at is null)
+      and c.state = 'ready' and c.priority = 0 and c.due_at <= cast(round(unixepoch('subsec') * 1000) as integer)
+    order by c.due_at, c.id limit ?25
+  )
+  limit coalesce((
+    select max(0, min(?26, coalesce(q.concurrency - (select count(*) from "pgqrs_messages" h where h.queue_id = (select q.id from "pgqrs_queues" q where q.name = ?27) and h.state = 'leased'), ?28)))
+    from "pgqrs_queues" q where q.name = ?29
+  ), 0)
+) and coalesce(expires_at > cast(round(unixepoch('subsec') * 1000) as integer), 1)
+returning id, ?30,
   case when state = 'ready' and due_at > cast(round(unixepoch('subsec') * 1000) as integer) then 'delayed' else state end,
   priority, due_at, enqueued_at, token, holder, lease_until,
-  attempts, crashes, max_attempts, key, cast(headers as text), cast(payload as text), cast(error as text);
+  attempts, crashes, max_attempts, key, cast(headers as text), cast(payload as text), cast(error as text),
+  max_crashes, cast(retry as text), cast(progress as text), expires_at;
+-- values: "it's \"$1\" ?1", null, 5000, 0, null, "queue it's \"$1\" ?1", 10, "queue it's \"$1\" ?1", 10, "queue it's \"$1\" ?1", 10, "queue it's \"$1\" ?1", 10, "queue it's \"$1\" ?1", 10, "queue it's \"$1\" ?1", 10, "queue it's \"$1\" ?1", 10, "queue it's \"$1\" ?1", 10, "queue it's \"$1\" ?1", 10, "queue it's \"$1\" ?1", 10, 10, "queue it's \"$1\" ?1", 10, "queue it's \"$1\" ?1", "queue it's \"$1\" ?1"
+/* pgqrs:settleAndClaim */ select 0, '', 'limited', 0, cast(round(unixepoch('subsec') * 1000) as integer), cast(round(unixepoch('subsec') * 1000) as integer), 0, null, null, q.concurrency <= (select count(*) from "pgqrs_messages" h where h.queue_id = (select q.id from "pgqrs_queues" q where q.name = ?1) and h.state = 'leased'), 0, 0, null, null,
+  null, null, 0, null, null, null
+from "pgqrs_queues" q where q.name = ?2 and q.concurrency is not null;
+-- values: "queue it's \"$1\" ?1", "queue it's \"$1\" ?1"
+/* pgqrs:settleAndClaim */ with open(id) as (
+  select q.id from "pgqrs_queues" q where q.name = ?1 and q.paused_at is null
+      and coalesce(q.concurrency > (select count(*) from "pgqrs_messages" h where h.queue_id = (select q.id from "pgqrs_queues" q where q.name = ?2) and h.state = 'leased'), 1)
+)
+select 0, '', 'next', 0, min(at), cast(round(unixepoch('subsec') * 1000) as integer), 0, null, null, 0, 0, 0, null, null, null, null, 0, null, null, null
+from (
+  select (
+    select c.due_at from "pgqrs_messages" c
+    where c.queue_id = (select id from open) and c.state = 'ready' and c.priority = 9
+    order by c.due_at limit 1
+  ) as at
+  union all select (
+    select c.due_at from "pgqrs_messages" c
+    where c.queue_id = (select id from open) and c.state = 'ready' and c.priority = 8
+    order by c.due_at limit 1
+  ) as at
+  union all select (
+    select c.due_at from "pgqrs_messages" c
+    where c.queue_id = (select id from open) and c.state = 'ready' and c.priority = 7
+    order by c.due_at limit 1
+  ) as at
+  union all select (
+    select c.due_at from "pgqrs_messages" c
+    where c.queue_id = (select id from open) and c.state = 'ready' and c.priority = 6
+    order by c.due_at limit 1
+  ) as at
+  union all select (
+    select c.due_at from "pgqrs_messages" c
+    where c.queue_id = (select id from open) and c.state = 'ready' and c.priority = 5
+    order by c.due_at limit 1
+  ) as at
+  union all select (
+    select c.due_at from "pgqrs_messages" c
+    where c.queue_id = (select id from open) and c.state = 'ready' and c.priority = 4
+    order by c.due_at limit 1
+  ) as at
+  union all select (
+    select c.due_at from "pgqrs_messages" c
+    where c.queue_id = (select id from open) and c.state = 'ready' and c.priority = 3
+    order by c.due_at limit 1
+  ) as at
+  union all select (
+    select c.due_at from "pgqrs_messages" c
+    where c.queue_id = (select id from open) and c.state = 'ready' and c.priority = 2
+    order by c.due_at limit 1
+  ) as at
+  union all select (
+    select c.due_at from "pgqrs_messages" c
+    where c.queue_id = (select id from open) and c.state = 'ready' and c.priority = 1
+    order by c.due_at limit 1
+  ) as at
+  union all select (
+    select c.due_at from "pgqrs_messages" c
+    where c.queue_id = (select id from open) and c.state = 'ready' and c.priority = 0
+    order by c.due_at limit 1
+  ) as at
+  union all select (
+    select c.lease_until from "pgqrs_messages" c
+    where c.queue_id = (select q.id from "pgqrs_queues" q where q.name = ?3) and c.state = 'leased'
+    order by c.lease_until limit 1
+  )
+);
+-- values: "queue it's \"$1\" ?1", "queue it's \"$1\" ?1", "queue it's \"$1\" ?1"
+
+-- startLeased 1
+/* pgqrs:startLeased */ update "pgqrs_messages" as m set is_started = 1 from json_each(?1) i
+where m.id = i.value ->> 'id' and m.state = 'leased' and m.holder = ?2 and m.token = coalesce(i.value ->> 'token', m.token)
+returning id;
+-- values: "[{\"id\":7,\"token\":3}]", "it's \"$1\" ?1"
+
+-- takeTurn 1
+/* pgqrs:takeTurn */ update "pgqrs_maintenance" set next_at = case when next_at < cast(round(unixepoch('subsec') * 1000) as integer) + ?1 then cast(round(unixepoch('subsec') * 1000) as integer) + ?2 else next_at + ?3 end where id = 1 and next_at <= cast(round(unixepoch('subsec') * 1000) as integer)
+returning next_at, key_queue_id, key;
+-- values: 60000, 60000, 1
+
+-- takeTurn 2
+/* pgqrs:takeTurn */ update "pgqrs_maintenance" set next_at = case when next_at < cast(round(unixepoch('subsec') * 1000) as integer) + ?1 then cast(round(unixepoch('subsec') * 1000) as integer) + ?2 else next_at + ?3 end where id = 1 and true
+returning next_at, key_queue_id, key;
+-- values: 60000, 60000, 1
+
+-- updateMessage 1
+/* pgqrs:updateMessage */ update "pgqrs_messages" set state = 'ready', due_at = case when state = 'leased' then cast(round(unixepoch('subsec') * 1000) as integer) else due_at end, priority = coalesce(?1, priority),
+  -- Only a lease that is taken away is a delivery that has ended.
+  token = token + case when state = 'leased' then 1 else 0 end,
+  holder = null, leased_at = null, lease_until = null where id = ?2 returning id, (select q.name from "pgqrs_queues" q where q.id = queue_id),
+  case when state = 'ready' and due_at > cast(round(unixepoch('subsec') * 1000) as integer) then 'delayed' else state end,
+  priority, due_at, enqueued_at, token, holder, lease_until,
+  attempts, crashes, max_attempts, key, cast(headers as text), cast(payload as text), cast(error as text),
+  max_crashes, cast(retry as text), cast(progress as text), expires_at;
 -- values: null, 7
 
 -- updateMessage 2
-/* pgqrs:updateMessage */ update "pgqrs_messages"
-set state = 'ready', due_at = cast(round(unixepoch('subsec') * 1000) as integer) + ?1, priority = coalesce(?2, priority),
+/* pgqrs:updateMessage */ update "pgqrs_messages" set state = 'ready', due_at = cast(round(unixepoch('subsec') * 1000) as integer) + ?1, priority = coalesce(?2, priority),
   -- Only a lease that is taken away is a delivery that has ended.
   token = token + case when state = 'leased' then 1 else 0 end,
-  holder = null, leased_at = null, lease_until = null
-where id = ?3
-returning id, (select q.name from "pgqrs_queues" q where q.id = queue_id),
+  holder = null, leased_at = null, lease_until = null where id = ?3 returning id, (select q.name from "pgqrs_queues" q where q.id = queue_id),
   case when state = 'ready' and due_at > cast(round(unixepoch('subsec') * 1000) as integer) then 'delayed' else state end,
   priority, due_at, enqueued_at, token, holder, lease_until,
-  attempts, crashes, max_attempts, key, cast(headers as text), cast(payload as text), cast(error as text);
+  attempts, crashes, max_attempts, key, cast(headers as text), cast(payload as text), cast(error as text),
+  max_crashes, cast(retry as text), cast(progress as text), expires_at;
 -- values: 5, 9, 7
 
 -- updateMessage 3
-/* pgqrs:updateMessage */ update "pgqrs_messages"
-set state = 'ready', due_at = ?1, priority = coalesce(?2, priority),
+/* pgqrs:updateMessage */ update "pgqrs_messages" set state = 'ready', due_at = ?1, priority = coalesce(?2, priority),
   -- Only a lease that is taken away is a delivery that has ended.
   token = token + case when state = 'leased' then 1 else 0 end,
-  holder = null, leased_at = null, lease_until = null
-where id = ?3
-returning id, (select q.name from "pgqrs_queues" q where q.id = queue_id),
+  holder = null, leased_at = null, lease_until = null where id = ?3 returning id, (select q.name from "pgqrs_queues" q where q.id = queue_id),
   case when state = 'ready' and due_at > cast(round(unixepoch('subsec') * 1000) as integer) then 'delayed' else state end,
   priority, due_at, enqueued_at, token, holder, lease_until,
-  attempts, crashes, max_attempts, key, cast(headers as text), cast(payload as text), cast(error as text);
+  attempts, crashes, max_attempts, key, cast(headers as text), cast(payload as text), cast(error as text),
+  max_crashes, cast(retry as text), cast(progress as text), expires_at;
 -- values: 1900000000123, null, 7
 
 -- updateQueue 1
-/* pgqrs:updateQueue */ update "pgqrs_queues" set updated_at = cast(round(unixepoch('subsec') * 1000) as integer), paused_at = coalesce(paused_at, cast(round(unixepoch('subsec') * 1000) as integer)) where name = ?1 returning id, name, created_at as created_ms,
-  updated_at as updated_ms, paused_at as paused_ms, lease_ms, max_attempts, max_crashes, cast(backoff as text), retention_ms;
+/* pgqrs:updateQueue */ update "pgqrs_queues" set updated_at = cast(round(unixepoch('subsec') * 1000) as integer), paused_at = coalesce(paused_at, cast(round(unixepoch('subsec') * 1000) as integer)) where name = ?1
+returning id, name, created_at as created_ms,
+  updated_at as updated_ms, paused_at as paused_ms, lease_ms, max_attempts, max_crashes, cast(backoff as text), retention_ms, concurrency,
+  dead_retention_ms;
 -- values: "queue it's \"$1\" ?1"
 
 -- updateQueue 2
-/* pgqrs:updateQueue */ update "pgqrs_queues" set updated_at = cast(round(unixepoch('subsec') * 1000) as integer), lease_ms = ?1, max_attempts = ?2, max_crashes = ?3, backoff = ?4, retention_ms = ?5, paused_at = null where name = ?6 returning id, name, created_at as created_ms,
-  updated_at as updated_ms, paused_at as paused_ms, lease_ms, max_attempts, max_crashes, cast(backoff as text), retention_ms;
--- values: null, 5, 10, "{\"note\":\"x\"}", 1000, "queue it's \"$1\" ?1"
+/* pgqrs:updateQueue */ update "pgqrs_queues" set updated_at = cast(round(unixepoch('subsec') * 1000) as integer), lease_ms = ?1, max_attempts = ?2, max_crashes = ?3, backoff = ?4, retention_ms = ?5, dead_retention_ms = ?6, concurrency = ?7, paused_at = null where name = ?8
+returning id, name, created_at as created_ms,
+  updated_at as updated_ms, paused_at as paused_ms, lease_ms, max_attempts, max_crashes, cast(backoff as text), retention_ms, concurrency,
+  dead_retention_ms;
+-- values: null, 5, 10, "{\"note\":\"x\"}", 1000, null, 3, "queue it's \"$1\" ?1"
 
 -- migration 1
 /* pgqrs:migrate tables */ create table "pgqrs_queues" (
@@ -664,14 +1400,17 @@ returning id, (select q.name from "pgqrs_queues" q where q.id = queue_id),
   max_attempts integer not null,
   max_crashes integer not null,
   backoff text not null,
-  retention_ms integer
+  retention_ms integer,
+  dead_retention_ms integer,
+  purged_until integer,
+  concurrency integer
 );
 
 /* pgqrs:migrate tables */ create table "pgqrs_messages" (
   id integer primary key autoincrement,
   queue_id integer not null,
-  state text not null check (state in ('ready', 'leased')),
-  priority integer not null check (priority between 0 and 9),
+  state text not null,
+  priority integer not null,
   due_at integer not null,
   enqueued_at integer not null,
   token integer not null default 0,
@@ -680,23 +1419,29 @@ returning id, (select q.name from "pgqrs_queues" q where q.id = queue_id),
   lease_until integer,
   attempts integer not null default 0,
   crashes integer not null default 0,
-  max_attempts integer not null check (max_attempts > 0),
-  max_crashes integer not null check (max_crashes > 0),
+  max_attempts integer not null,
+  max_crashes integer not null,
+  is_started integer not null default 0,
+  expires_at integer,
   key text,
   type text,
   headers text,
+  retry text,
   payload text not null,
+  progress text,
   error text
 );
 
 /* pgqrs:migrate tables */ create index "pgqrs_messages_ready" on "pgqrs_messages" (queue_id, priority, due_at, id) where state = 'ready';
 
-/* pgqrs:migrate tables */ create index "pgqrs_messages_leased" on "pgqrs_messages" (lease_until) where state = 'leased';
+/* pgqrs:migrate tables */ create index "pgqrs_messages_leased" on "pgqrs_messages" (queue_id, lease_until) where state = 'leased';
+
+/* pgqrs:migrate tables */ create index "pgqrs_messages_expiring" on "pgqrs_messages" (queue_id, expires_at) where state = 'ready' and expires_at is not null;
 
 /* pgqrs:migrate tables */ create table "pgqrs_archive" (
   id integer primary key,
   queue_id integer not null,
-  outcome text not null check (outcome in ('succeeded', 'failed', 'cancelled')),
+  outcome text not null,
   reason text,
   priority integer not null,
   enqueued_at integer not null,
@@ -708,9 +1453,11 @@ returning id, (select q.name from "pgqrs_queues" q where q.id = queue_id),
   crashes integer not null,
   max_attempts integer not null,
   max_crashes integer not null,
+  expires_at integer,
   key text,
   type text,
   headers text,
+  retry text,
   payload text not null,
   error text,
   result text
@@ -734,11 +1481,29 @@ end;
   primary key (queue_id, key)
 ) without rowid;
 
+/* pgqrs:migrate tables */ create table "pgqrs_workers" (
+  holder text primary key,
+  name text not null,
+  queues text not null,
+  started_at integer not null,
+  seen_at integer not null,
+  paused_at integer
+) without rowid;
+
+/* pgqrs:migrate tables */ create table "pgqrs_maintenance" (
+  id integer primary key check (id = 1),
+  next_at integer not null,
+  key_queue_id integer,
+  key text
+);
+
+/* pgqrs:migrate tables */ insert into "pgqrs_maintenance" (id, next_at) values (1, 0);
+
 /* pgqrs:recordMigration */ insert into "pgqrs_migrations" (version, name, applied_at, objects)
 select 1, 'tables', cast(unixepoch('subsec') * 1000 as integer), (select json_group_object(type || ' ' || name, sql) as objects from sqlite_schema
-where type || ' ' || name in (select value from json_each('["table pgqrs_migrations","table pgqrs_queues","table pgqrs_messages","index pgqrs_messages_ready","index pgqrs_messages_leased","table pgqrs_archive","index pgqrs_archive_ended","index pgqrs_archive_dead","table pgqrs_keys","trigger pgqrs_archive_takes"]')));
+where type || ' ' || name in (select value from json_each('["table pgqrs_migrations","table pgqrs_queues","table pgqrs_messages","index pgqrs_messages_ready","index pgqrs_messages_leased","table pgqrs_archive","index pgqrs_archive_ended","index pgqrs_archive_dead","table pgqrs_keys","table pgqrs_workers","table pgqrs_maintenance","index pgqrs_messages_expiring","trigger pgqrs_archive_takes"]')));
 
 -- migration 2
 /* pgqrs:recordMigration */ insert into "pgqrs_migrations" (version, name, applied_at, objects)
 select 2, 'functions', cast(unixepoch('subsec') * 1000 as integer), (select json_group_object(type || ' ' || name, sql) as objects from sqlite_schema
-where type || ' ' || name in (select value from json_each('["table pgqrs_migrations","table pgqrs_queues","table pgqrs_messages","index pgqrs_messages_ready","index pgqrs_messages_leased","table pgqrs_archive","index pgqrs_archive_ended","index pgqrs_archive_dead","table pgqrs_keys","trigger pgqrs_archive_takes"]')));
+where type || ' ' || name in (select value from json_each('["table pgqrs_migrations","table pgqrs_queues","table pgqrs_messages","index pgqrs_messages_ready","index pgqrs_messages_leased","table pgqrs_archive","index pgqrs_archive_ended","index pgqrs_archive_dead","table pgqrs_keys","table pgqrs_workers","table pgqrs_maintenance","index pgqrs_messages_expiring","trigger pgqrs_archive_takes"]')));

@@ -144,7 +144,7 @@ export async function claimWithHint(count: number): Promise<number> {
         (${lanes} || array[now(), now() + interval '1 hour'])::text, false)
       from pgqrs_queues where name = 'tasks'`);
     const rows = await sql.unsafe(
-      `select * from pgqrs_claim('tasks', ${count + 1}, null, 1000, 'h#00000001', null, null)`,
+      `select * from pgqrs_claim('tasks', ${count + 1}, null, 1000, 'h#00000001', null, null, false, null)`,
     );
     return rows.length;
   } finally {
@@ -262,7 +262,7 @@ async function underSnapshot(dsn: string, work: () => Promise<void>): Promise<vo
 
 async function claim(session: PlanSession, now: "now()" | "null"): Promise<Probe> {
   return await session.probe(
-    `select id, token from pgqrs_claim('tasks', ${BATCH}, null, 3600000, '${HOLDER}', null, ${now})`,
+    `select id, token from pgqrs_claim('tasks', ${BATCH}, null, 3600000, '${HOLDER}', null, null, false, ${now}) where state = 'leased'`,
   );
 }
 
@@ -283,6 +283,6 @@ async function enqueue(session: PlanSession, key: string): Promise<Probe> {
     delay_ms: 36_000_000,
   };
   return await session.probe(
-    `select e from pgqrs_enqueue_many('tasks', '[{"n":1}]', '${JSON.stringify([option])}', null) e`,
+    `select e from pgqrs_enqueue_many('tasks', '[{"n":1}]', '${JSON.stringify([option])}', null, null) e`,
   );
 }

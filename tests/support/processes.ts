@@ -16,6 +16,8 @@ export interface ProcessOptions {
   cwd?: string;
   /** What the process reads on its standard input. @default nothing */
   input?: string;
+  /** Leaves the standard input open until `endInput` is called. @default false */
+  keepInput?: boolean;
   /** The words that run the file, as `runtimeCommand` gives them. @default the runtime that runs this */
   runtime?: readonly string[];
 }
@@ -38,6 +40,8 @@ export interface TestProcess {
   /** What it wrote to its standard error so far. */
   readonly stderr: string;
   kill(signal?: NodeJS.Signals): void;
+  /** Ends the standard input. */
+  endInput(): void;
   /** Waits for a line that contains the text, and returns it; the lines before it are gone from `lines`. */
   waitFor(text: string): Promise<string>;
   /** Kills the process unless it has ended. */
@@ -58,7 +62,8 @@ export function startProcess(file: string | URL, options: ProcessOptions = {}): 
     stdio: ["pipe", "pipe", "pipe"],
   });
   child.stdin.on("error", () => {});
-  child.stdin.end(options.input ?? "");
+  if (options.keepInput === true) child.stdin.write(options.input ?? "");
+  else child.stdin.end(options.input ?? "");
   return new SpawnedProcess(child);
 }
 
@@ -109,6 +114,10 @@ class SpawnedProcess implements TestProcess {
 
   kill(signal: NodeJS.Signals = "SIGTERM"): void {
     this.#child.kill(signal);
+  }
+
+  endInput(): void {
+    this.#child.stdin?.end();
   }
 
   async waitFor(text: string): Promise<string> {

@@ -143,11 +143,8 @@ export class TcpProxy {
     });
   }
 
-  /** Runs now or later; timers of the same length keep their order. */
   #afterDelay(pair: Pair, run: () => void): void {
-    if (pair.isFrozen) return;
-    if (this.#delayMs === 0) return run();
-    setTimeout(() => pair.isFrozen || run(), this.#delayMs);
+    if (!pair.isFrozen) pair.later(this.#delayMs, () => pair.isFrozen || run());
   }
 }
 
@@ -156,11 +153,35 @@ class Pair {
   readonly client: Socket;
   readonly target: Socket;
   isFrozen: boolean;
+  readonly #line: { readonly at: number; readonly run: () => void }[] = [];
 
   constructor(client: Socket, target: Socket, isFrozen: boolean) {
     this.client = client;
     this.target = target;
     this.isFrozen = isFrozen;
+  }
+
+  /** Runs now or later, and never before what came before it: what is not delayed any more overtakes nothing. */
+  later(delayMs: number, run: () => void): void {
+    if (delayMs === 0 && this.#line.length === 0) return run();
+    const now = performance.now();
+    this.#line.push({ at: Math.max(now + delayMs, this.#line.at(-1)?.at ?? 0), run });
+    if (this.#line.length === 1) this.#wait(now);
+  }
+
+  #wait(now: number): void {
+    const [first] = this.#line;
+    if (first !== undefined) setTimeout(() => this.#runDue(), Math.ceil(first.at - now));
+  }
+
+  #runDue(): void {
+    const now = performance.now();
+    while (this.#line[0] !== undefined && this.#line[0].at <= now) {
+      const { run } = this.#line[0];
+      run();
+      this.#line.shift();
+    }
+    this.#wait(now);
   }
 
   destroy(): void {

@@ -21,16 +21,31 @@ const OPTIONS: DriverOptions = {
 };
 const SETTINGS = { leaseMs: 5_000, maxAttempts: 5, maxBatchSize: 100, pollIntervalMs: 250, timeoutMs: 60_000 };
 
+/** What stands between a database and its driver. */
+export type Watch = (driver: Driver) => Pick<Driver, "query" | "transaction">;
+
 /** Opens a store that sends what it has to send through what `watch` makes of the driver. */
-export async function openWatched(
+export async function openWatched(dsn: string, schema: string, watch: Watch): Promise<Store> {
+  return new Store(await openWatchedDatabase(dsn, schema, watch));
+}
+
+/** Opens only the database of such a store, by a clock if one is given. */
+export async function openWatchedDatabase(
   dsn: string,
   schema: string,
-  watch: (driver: Driver) => Pick<Driver, "query" | "transaction">,
-): Promise<Store> {
+  watch: Watch,
+  clock?: () => number,
+): Promise<Database> {
   const driver = await openDriver(dsn);
-  const { dialect } = driver;
-  const watched: Driver = { dialect, ...watch(driver), join: (tx) => driver.join(tx), close: () => driver.close() };
-  return new Store(new Database(watched, { dialect, schema }, SETTINGS, undefined));
+  const { dialect, isSynchronous = false } = driver;
+  const watched: Driver = {
+    dialect,
+    isSynchronous,
+    ...watch(driver),
+    join: (tx) => driver.join(tx),
+    close: () => driver.close(),
+  };
+  return new Database(watched, { dialect, schema, clock }, SETTINGS, undefined);
 }
 
 async function openDriver(dsn: string): Promise<Driver> {

@@ -6,6 +6,7 @@
  * of a function sees what was committed while the one before it waited for a lock, so a decision is never made on an old
  * snapshot. SQLite has a single writer and needs neither.
  */
+import { sendHint } from "../channel.ts";
 import type { DialectName } from "../dialect.ts";
 import { bodyQuote, type Fragment, raw, sql, table, tableLiteral } from "../sql.ts";
 import { claim } from "./0002_claim.ts";
@@ -15,13 +16,19 @@ import { CARRIED, CARRIED_OF_GONE, NOW, PINNED, PROCESSING } from "./0002_pinned
 export const functionObjects: Readonly<Record<DialectName, readonly string[]>> = {
   postgres: [
     "function pgqrs_claim(p_queue text, p_limit bigint, p_lease_ms bigint, p_default_lease_ms bigint, p_holder text, " +
-    "p_type text, p_now timestamp with time zone)",
+    "p_type text, p_max_attempts bigint, p_is_ahead boolean, p_now timestamp with time zone)",
     "function pgqrs_archive_leased(p_items json, p_holder text, p_by text, p_now timestamp with time zone)",
+    "function pgqrs_archive_plain(p_ids bigint[], p_tokens bigint[], p_holder text, p_by text, " +
+    "p_now timestamp with time zone)",
     "function pgqrs_delete_leased(p_items json, p_holder text)",
     "function pgqrs_release_leased(p_items json, p_holder text, p_now timestamp with time zone)",
     "function pgqrs_extend_leased(p_items json, p_holder text, p_now timestamp with time zone)",
+    "function pgqrs_beat(p_items json, p_holder text, p_now timestamp with time zone)",
+    "function pgqrs_look(p_queues json, p_now timestamp with time zone)",
+    "function pgqrs_endings(p_ids json)",
     "function pgqrs_fail_leased(p_items json, p_holder text, p_by text, p_now timestamp with time zone)",
-    "function pgqrs_enqueue_many(p_queue text, p_payloads json, p_options json, p_now timestamp with time zone)",
+    "function pgqrs_enqueue_many(p_queue text, p_payloads json, p_options json, p_hint text, " +
+    "p_now timestamp with time zone)",
     "function pgqrs_enqueue(queue text, payload json, options json)",
   ],
   sqlite: [],
@@ -29,7 +36,7 @@ export const functionObjects: Readonly<Record<DialectName, readonly string[]>> =
 
 /** The functions; `create or replace`, so that the migration can be repeated. */
 export function postgresFunctions(): Fragment[] {
-  return [claim(), ...settling(), enqueueMany(), enqueueOne()];
+  return [claim(), ...settling(), beat(), look(), endings(), enqueueMany(), enqueueOne()];
 }
 
 /**
@@ -39,6 +46,14 @@ export function postgresFunctions(): Fragment[] {
  * made on a small table. In this form a row can be reached by its id alone.
  */
 const FENCE = raw("m.id = any (array[i.id]) and m.holder = p_holder and m.token = coalesce(i.token, m.token)");
+
+/**
+ * Sends a hint for a message that was given back, also for one that has to wait: the claim that follows learns when it is
+ * due. Equal ones of a statement are sent once.
+ */
+const HINT = sql`${
+  sendHint(sql`'queue:' || (select q.name from ${table("queues")} q where q.id = m.queue_id)`)
+}::text as told`;
 
 function settling(): Fragment[] {
   // The items come in ascending order of id, and the nested loop that the settings leave locks the rows in that order.
@@ -67,6 +82,31 @@ begin
   returning id;
 end
 ${bodyQuote}`,
+    // The same without reasons and results, as it is with most jobs: a list of numbers is read in half the time.
+    sql`create or replace function ${table("archive_plain")}(
+  p_ids bigint[], p_tokens bigint[], p_holder text, p_by text, p_now timestamptz
+) returns setof bigint
+language plpgsql
+${PINNED}
+as ${bodyQuote}
+declare
+  v_now timestamptz := ${NOW};
+begin
+  return query
+  with gone as (
+    delete from ${table("messages")} m
+    using unnest(p_ids, p_tokens) as i(id, token)
+    where ${FENCE}
+    returning m.*
+  )
+  insert into ${table("archive")} (
+    ${CARRIED}, outcome, archived_at, archived_by, processing_ms, attempts, crashes, error
+  )
+  select ${CARRIED_OF_GONE}, 'succeeded', v_now, p_by, ${PROCESSING}, g.attempts, g.crashes, g.error
+  from gone g
+  returning id;
+end
+${bodyQuote}`,
     sql`create or replace function ${table("delete_leased")}(p_items json, p_holder text) returns setof bigint
 language plpgsql
 ${PINNED}
@@ -89,12 +129,15 @@ declare
   v_now timestamptz := ${NOW};
 begin
   return query
-  update ${table("messages")} m
-  set state = 'ready', due_at = v_now + i.delay_ms * interval '1 millisecond', token = m.token + 1,
-    holder = null, leased_at = null, lease_until = null
-  from json_to_recordset(p_items) as i(id bigint, token bigint, delay_ms bigint)
-  where ${FENCE}
-  returning m.id;
+  with given as (
+    update ${table("messages")} m
+    set state = 'ready', due_at = v_now + i.delay_ms * interval '1 millisecond', token = m.token + 1,
+      holder = null, leased_at = null, lease_until = null
+    from json_to_recordset(p_items) as i(id bigint, token bigint, delay_ms bigint)
+    where ${FENCE}
+    returning m.id, ${HINT}
+  )
+  select g.id from given g;
 end
 ${bodyQuote}`,
     sql`create or replace function ${table("extend_leased")}(
@@ -143,15 +186,156 @@ begin
   from gone g
   returning id;
   return query
-  update ${table("messages")} m
-  set state = 'ready', due_at = v_now + i.delay_ms * interval '1 millisecond', token = m.token + 1,
-    attempts = m.attempts + 1, error = i.error, holder = null, leased_at = null, lease_until = null
-  from json_to_recordset(p_items) as i(id bigint, token bigint, error json, delay_ms bigint, is_final integer)
-  where ${FENCE} and m.attempts + 1 < m.max_attempts and i.is_final = 0
-  returning m.id;
+  with given as (
+    update ${table("messages")} m
+    set state = 'ready', due_at = v_now + i.delay_ms * interval '1 millisecond', token = m.token + 1,
+      attempts = m.attempts + 1, error = i.error, holder = null, leased_at = null, lease_until = null
+    from json_to_recordset(p_items) as i(id bigint, token bigint, error json, delay_ms bigint, is_final integer)
+    where ${FENCE} and m.attempts + 1 < m.max_attempts and i.is_final = 0
+    returning m.id, ${HINT}
+  )
+  select g.id from given g;
 end
 ${bodyQuote}`,
   ];
+}
+
+/**
+ * Renews the leases of a worker. A message that somebody has locked is left out: whoever has the lock either ends the lease
+ * or lets it be. Rows: the messages that were not renewed, each with what has become of it.
+ */
+function beat(): Fragment {
+  return sql`create or replace function ${table("beat")}(
+  p_items json, p_holder text, p_now timestamptz
+) returns table (id bigint, fate text)
+language plpgsql
+${PINNED}
+as ${bodyQuote}
+#variable_conflict use_column
+declare
+  v_ids bigint[];
+begin
+  v_ids := array(
+    select m.id
+    from json_to_recordset(p_items) as i(id bigint, token bigint)
+    cross join lateral (
+      select m.id from ${table("messages")} m where ${FENCE} for update skip locked
+    ) m
+  );
+  update ${table("messages")} m
+  set lease_until = greatest(m.lease_until, ${NOW} + i.lease_ms * interval '1 millisecond')
+  from json_to_recordset(p_items) as i(id bigint, lease_ms bigint)
+  where i.id = any (v_ids) and m.id = any (array[i.id]);
+  return query
+  select i.id, case
+    when m.id is null and a.outcome = 'cancelled' then 'cancelled'
+    when m.id is null or m.token <> i.token or m.holder is distinct from p_holder then 'lost'
+    else 'locked'
+  end
+  from json_to_recordset(p_items) as i(id bigint, token bigint)
+  left join lateral (select m.id, m.token, m.holder from ${
+    table("messages")
+  } m where m.id = any (array[i.id])) m on true
+  -- In this order only the primary key gives a row: another index has the id as its last column.
+  left join lateral (
+    select a.outcome from ${table("archive")} a where a.id = any (array[i.id]) order by a.id limit 1
+  ) a on true
+  where i.id <> all (v_ids);
+end
+${bodyQuote}`;
+}
+
+/**
+ * Looks in which of some queues there is something to claim, or when there will be. It goes from one lane that has something
+ * to the next, so that queues which are empty cost nothing. Rows: queue, in how many milliseconds.
+ */
+function look(): Fragment {
+  return sql`create or replace function ${table("look")}(
+  p_queues json, p_now timestamptz
+) returns table (queue_id bigint, due_ms bigint)
+language plpgsql
+${PINNED}
+as ${bodyQuote}
+#variable_conflict use_column
+declare
+  v_now timestamptz := ${NOW};
+  v_queues bigint[] := array(
+    select q.id from json_array_elements_text(p_queues) e
+    cross join lateral (
+      select q.id from ${table("queues")} q where q.name = any (array[e]) and q.paused_at is null
+    ) q
+  );
+  v_place integer;
+  v_at bigint;
+  v_priority smallint;
+  v_lane record;
+begin
+  foreach v_place in array array[1, 2] loop
+    v_at := (select min(q) from unnest(v_queues) q);
+    v_priority := -1;
+    loop
+      if v_place = 1 then
+        select m.queue_id, m.priority, m.due_at as at into v_lane
+        from ${table("messages")} m
+        where m.state = 'ready' and (m.queue_id, m.priority) > (v_at, v_priority)
+        order by m.queue_id, m.priority, m.due_at, m.id
+        limit 1;
+      else
+        select m.queue_id, 9::smallint as priority, m.lease_until as at into v_lane
+        from ${table("messages")} m
+        where m.state = 'leased' and m.queue_id >= v_at
+        order by m.queue_id, m.lease_until
+        limit 1;
+      end if;
+      exit when not found;
+      if v_lane.queue_id = any (v_queues) then
+        queue_id := v_lane.queue_id;
+        due_ms := greatest(0, ceil(extract(epoch from v_lane.at - v_now) * 1000));
+        return next;
+        v_at := v_lane.queue_id;
+        v_priority := v_lane.priority;
+        if v_place = 2 then
+          v_at := v_at + 1;
+        end if;
+      else
+        -- Queues of others in between are leapt over.
+        v_at := (select min(q) from unnest(v_queues) q where q > v_lane.queue_id);
+        v_priority := -1;
+        exit when v_at is null;
+      end if;
+    end loop;
+  end loop;
+end
+${bodyQuote}`;
+}
+
+/**
+ * What has become of messages that live no more: one statement, because a message moves from one table to the other. Those
+ * who wait for results ask for it again and again, so it must not read a whole table, whatever was known when it was planned.
+ */
+function endings(): Fragment {
+  return sql`create or replace function ${table("endings")}(
+  p_ids json
+) returns table (id bigint, outcome text, reason text, result json, error json)
+language plpgsql
+${PINNED}
+as ${bodyQuote}
+#variable_conflict use_column
+begin
+  return query
+  select i.id, a.outcome, a.reason, a.result, a.error
+  from (select e::text::bigint as id from json_array_elements(p_ids) e) i
+  -- In this order only the primary key gives a row, and only for one id at a time.
+  left join lateral (
+    select m.id from ${table("messages")} m where m.id = any (array[i.id]) order by m.id limit 1
+  ) m on true
+  left join lateral (
+    select a.outcome, a.reason, a.result, a.error from ${table("archive")} a
+    where a.id = any (array[i.id]) order by a.id limit 1
+  ) a on true
+  where m.id is null;
+end
+${bodyQuote}`;
 }
 
 /** The instant of a number of milliseconds: rounded, because a float of seconds is not exact in distant years. */
@@ -161,7 +345,7 @@ function atMillis(ms: string): Fragment {
 
 function enqueueMany(): Fragment {
   return sql`create or replace function ${table("enqueue_many")}(
-  p_queue text, p_payloads json, p_options json, p_now timestamptz
+  p_queue text, p_payloads json, p_options json, p_hint text, p_now timestamptz
 ) returns setof json
 language plpgsql
 ${PINNED}
@@ -173,6 +357,9 @@ declare
   v_key ${table("keys")}%rowtype;
   v_live ${table("messages")}%rowtype;
   v_id bigint;
+  v_due timestamptz;
+  v_expires timestamptz;
+  v_max_attempts integer;
   v_why text;
 begin
   -- Shared among those who enqueue, against whoever deletes the queue: a message cannot slip into one that is going away.
@@ -181,24 +368,63 @@ begin
   if not found then
     return;
   end if;
+  if p_hint is not null then
+    perform ${sendHint(raw("p_hint"))};
+  end if;
 
   -- One set of options for all: the plain and fast case.
   if json_typeof(p_options) = 'object' then
     return query
     with stored as (
       insert into ${table("messages")} (
-        queue_id, state, priority, due_at, enqueued_at, max_attempts, max_crashes, type, headers, payload
+        queue_id, state, priority, due_at, enqueued_at, max_attempts, max_crashes, expires_at, type, headers, retry, payload
       )
-      select v_queue.id, 'ready', coalesce(o.priority, 0),
-        coalesce(${atMillis("o.at_ms")}, v_now + coalesce(o.delay_ms, 0) * interval '1 millisecond'), v_now,
-        coalesce(o.max_attempts, v_queue.max_attempts), v_queue.max_crashes, o.headers ->> 'type', o.headers, item.value
-      from json_to_record(p_options) as o(delay_ms bigint, at_ms numeric, priority int, max_attempts int, headers json)
+      select v_queue.id, 'ready', coalesce(o.priority, 0), d.due_at, v_now,
+        coalesce((o.retry ->> 'maxAttempts')::int, v_queue.max_attempts), v_queue.max_crashes,
+        d.due_at + o.ttl_ms * interval '1 millisecond', o.headers ->> 'type', o.headers, o.retry, item.value
+      from json_to_record(p_options) as o(
+        delay_ms bigint, at_ms numeric, priority int, ttl_ms bigint, headers json, retry json
+      )
+      cross join lateral (
+        select coalesce(${atMillis("o.at_ms")}, v_now + coalesce(o.delay_ms, 0) * interval '1 millisecond') as due_at
+      ) d
       cross join json_array_elements(p_payloads) item
       returning id, max_attempts
     )
     select json_build_object(
       'at', trunc(extract(epoch from v_now) * 1000)::bigint, 'ids', coalesce(json_agg(id), '[]'),
       'max_attempts', min(max_attempts)
+    ) from stored;
+    return;
+  end if;
+
+  -- Options for each, but no keys: what several callers want at the same time, in one statement.
+  if not exists (select from json_array_elements(p_options) o where o ->> 'key' is not null) then
+    return query
+    with item as materialized (
+      select n, payload, option, nextval(${tableLiteral("messages_id_seq")}) as id
+      from rows from (json_array_elements(p_payloads), json_array_elements(p_options))
+        with ordinality as t(payload, option, n)
+    ), stored as (
+      insert into ${table("messages")} (
+        id, queue_id, state, priority, due_at, enqueued_at, max_attempts, max_crashes, expires_at, type, headers, retry,
+        payload
+      )
+      select t.id, v_queue.id, 'ready', coalesce(o.priority, 0), d.due_at, v_now,
+        coalesce((o.retry ->> 'maxAttempts')::int, v_queue.max_attempts), v_queue.max_crashes,
+        d.due_at + o.ttl_ms * interval '1 millisecond', o.headers ->> 'type', o.headers, o.retry, t.payload
+      from item t
+      cross join lateral json_to_record(t.option) as o(
+        delay_ms bigint, at_ms numeric, priority int, ttl_ms bigint, headers json, retry json
+      )
+      cross join lateral (
+        select coalesce(${atMillis("o.at_ms")}, v_now + coalesce(o.delay_ms, 0) * interval '1 millisecond') as due_at
+      ) d
+      returning id, max_attempts
+    )
+    select json_build_object(
+      'at', trunc(extract(epoch from v_now) * 1000)::bigint, 'ids', json_agg(id order by id),
+      'limits', json_agg(max_attempts order by id)
     ) from stored;
     return;
   end if;
@@ -215,11 +441,14 @@ begin
       select t.n, t.id, t.payload, o.*
       from item t
       cross join lateral json_to_record(t.option) as o(
-        delay_ms bigint, at_ms numeric, priority int, max_attempts int, headers json,
-        key text, hash text, conflict text, hold text, hold_ms bigint
+        delay_ms bigint, at_ms numeric, priority int, ttl_ms bigint, headers json, retry json,
+        key text, hash text, conflict text, hold text, hold_ms bigint, is_alone int
       )
       order by o.key, t.n
     loop
+      v_due := coalesce(${atMillis("v_item.at_ms")}, v_now + coalesce(v_item.delay_ms, 0) * interval '1 millisecond');
+      v_expires := v_due + v_item.ttl_ms * interval '1 millisecond';
+      v_max_attempts := coalesce((v_item.retry ->> 'maxAttempts')::int, v_queue.max_attempts);
       v_id := v_item.id;
       v_key := null;
       if v_item.key is not null then
@@ -257,16 +486,19 @@ begin
             -- Hashes made by the library and by SQL start differently and are not compared with each other.
             when v_key.hash <> v_item.hash and left(v_key.hash, 3) = left(v_item.hash, 3) then 'payload'
           end;
+          if v_why is not null and v_item.is_alone = 1 then
+            -- The others of the list are calls of their own.
+            return next json_build_object('n', v_item.n, 'id', v_id, 'refused', v_why, 'is_alone', 1);
+            continue;
+          end if;
           if v_why is not null then
             raise exception using errcode = 'PQ001';
           end if;
           if v_item.conflict = 'replace' and v_live.state = 'ready' then
             update ${table("messages")} m
             set payload = v_item.payload, headers = v_item.headers, type = v_item.headers ->> 'type',
-              priority = coalesce(v_item.priority, 0),
-              due_at = coalesce(${atMillis("v_item.at_ms")},
-                v_now + coalesce(v_item.delay_ms, 0) * interval '1 millisecond'),
-              max_attempts = coalesce(v_item.max_attempts, v_queue.max_attempts)
+              priority = coalesce(v_item.priority, 0), due_at = v_due, expires_at = v_expires, retry = v_item.retry,
+              max_attempts = v_max_attempts
             where m.id = v_id
             returning * into v_live;
             update ${table("keys")} k set hash = v_item.hash where k.queue_id = v_queue.id and k.key = v_item.key;
@@ -279,24 +511,23 @@ begin
             ),
             'priority', v_live.priority, 'attempts', v_live.attempts, 'max_attempts', v_live.max_attempts,
             'enqueued_at', trunc(extract(epoch from v_live.enqueued_at) * 1000)::bigint,
-            'due_at', trunc(extract(epoch from v_live.due_at) * 1000)::bigint
+            'due_at', trunc(extract(epoch from v_live.due_at) * 1000)::bigint,
+            'expires_at', trunc(extract(epoch from v_live.expires_at) * 1000)::bigint
           );
           continue;
         end if;
       end if;
       insert into ${table("messages")} (
-        id, queue_id, state, priority, due_at, enqueued_at, max_attempts, max_crashes, key, type, headers, payload
+        id, queue_id, state, priority, due_at, enqueued_at, max_attempts, max_crashes, expires_at, key, type, headers,
+        retry, payload
       )
       values (
-        v_id, v_queue.id, 'ready', coalesce(v_item.priority, 0),
-        coalesce(${atMillis("v_item.at_ms")},
-          v_now + coalesce(v_item.delay_ms, 0) * interval '1 millisecond'),
-        v_now, coalesce(v_item.max_attempts, v_queue.max_attempts), v_queue.max_crashes,
-        v_item.key, v_item.headers ->> 'type', v_item.headers, v_item.payload
+        v_id, v_queue.id, 'ready', coalesce(v_item.priority, 0), v_due, v_now, v_max_attempts, v_queue.max_crashes,
+        v_expires, v_item.key, v_item.headers ->> 'type', v_item.headers, v_item.retry, v_item.payload
       );
       return next json_build_object(
         'n', v_item.n, 'id', v_id, 'at', trunc(extract(epoch from v_now) * 1000)::bigint, 'is_new', 1,
-        'max_attempts', coalesce(v_item.max_attempts, v_queue.max_attempts)
+        'max_attempts', v_max_attempts
       );
     end loop;
   exception when sqlstate 'PQ001' then
@@ -317,10 +548,13 @@ as ${bodyQuote}
 declare
   v_unknown text := (
     select string_agg(k, ', ') from json_object_keys(options) k
-    where k not in ('delayMs', 'at', 'priority', 'key', 'headers', 'maxAttempts')
+    where k not in ('delayMs', 'at', 'priority', 'key', 'headers', 'maxAttempts', 'backoff', 'ttlMs', 'notify')
   );
   v_at timestamptz := (options ->> 'at')::timestamptz;
   v_headers json := options -> 'headers';
+  v_max_attempts integer := (options ->> 'maxAttempts')::int;
+  v_ttl_ms bigint := (options ->> 'ttlMs')::bigint;
+  v_backoff json := options -> 'backoff';
   v_wrong text := case
     when v_unknown is not null then 'unknown option ' || v_unknown
     when payload is null then 'the payload is missing'
@@ -328,12 +562,28 @@ declare
     when (options ->> 'delayMs')::bigint not between 0 and 3155760000000 then 'delayMs is out of range'
     when not isfinite(v_at) or v_at < '1970-01-01Z' or v_at >= '10000-01-01Z' then 'at is not between 1970 and 9999'
     when (options ->> 'priority')::int not between 0 and 9 then 'priority is not between 0 and 9'
-    when (options ->> 'maxAttempts')::int not between 1 and 10000 then 'maxAttempts is not between 1 and 10000'
+    when v_max_attempts not between 1 and 10000 then 'maxAttempts is not between 1 and 10000'
     when octet_length(options ->> 'key') not between 1 and 255 then 'key does not have 1 to 255 bytes'
     when case json_typeof(v_headers)
       when 'object' then exists (select 1 from json_each(v_headers) h where json_typeof(h.value) <> 'string')
       else v_headers is not null
     end then 'headers is not an object of strings'
+    when v_ttl_ms not between 1 and 3155760000000 then 'ttlMs is out of range'
+    when case json_typeof(v_backoff)
+      when 'object' then exists (
+        select 1 from json_each(v_backoff) b
+        where not coalesce(case b.key
+          when 'kind' then b.value #>> '{}' in ('exponential', 'fixed')
+          when 'jitter' then json_typeof(b.value) = 'number' and (b.value #>> '{}')::numeric between 0 and 1
+          when 'baseMs' then json_typeof(b.value) = 'number' and b.value #>> '{}' ~ '^[0-9]{1,13}$'
+            and (b.value #>> '{}')::bigint <= 3155760000000
+          when 'maxMs' then json_typeof(b.value) = 'number' and b.value #>> '{}' ~ '^[0-9]{1,13}$'
+            and (b.value #>> '{}')::bigint <= 3155760000000
+          else false
+        end, false)
+      )
+      else v_backoff is not null
+    end then 'backoff is not an object of kind, baseMs, maxMs and jitter'
   end;
   v_answer json;
 begin
@@ -348,14 +598,17 @@ begin
       'delay_ms', (options ->> 'delayMs')::bigint,
       'at_ms', trunc(extract(epoch from v_at) * 1000),
       'priority', (options ->> 'priority')::int,
-      'max_attempts', (options ->> 'maxAttempts')::int,
+      'ttl_ms', v_ttl_ms,
       'headers', v_headers,
+      'retry', case when v_max_attempts is not null or v_backoff is not null
+        then json_strip_nulls(json_build_object('maxAttempts', v_max_attempts, 'backoff', v_backoff)) end,
       'key', options ->> 'key',
       'hash', 'pg:' || encode(sha256(convert_to(payload::jsonb::text, 'UTF8')), 'hex'),
       'conflict', 'existing',
       'hold', 'default',
       'hold_ms', 86400000
     )),
+    case when coalesce((options ->> 'notify')::boolean, true) then 'queue:' || queue end,
     null
   ) a;
   if v_answer is null then
@@ -364,7 +617,7 @@ begin
   if v_answer ->> 'refused' is not null then
     raise exception 'pgqrs_enqueue: key is in use for another payload' using errcode = '23505';
   end if;
-  return (v_answer ->> 'id')::bigint;
+  return coalesce(v_answer ->> 'id', v_answer -> 'ids' ->> 0)::bigint;
 end
 ${bodyQuote}`;
 }

@@ -14,11 +14,12 @@ export const NOW: Fragment = raw("coalesce(p_now, date_trunc('milliseconds', clo
 
 /** The columns that a message takes along when it ends. */
 export const CARRIED: Fragment = raw(
-  "id, queue_id, priority, enqueued_at, token, max_attempts, max_crashes, key, type, headers, payload",
+  "id, queue_id, priority, enqueued_at, token, max_attempts, max_crashes, expires_at, key, type, headers, retry, payload",
 );
 /** The same of a row that has just been deleted. */
 export const CARRIED_OF_GONE: Fragment = raw(
-  "g.id, g.queue_id, g.priority, g.enqueued_at, g.token, g.max_attempts, g.max_crashes, g.key, g.type, g.headers, g.payload",
+  "g.id, g.queue_id, g.priority, g.enqueued_at, g.token, g.max_attempts, g.max_crashes, g.expires_at, g.key, g.type, " +
+    "g.headers, g.retry, g.payload",
 );
 /** For how long it was worked on. */
-export const PROCESSING: Fragment = raw("(extract(epoch from v_now - g.leased_at) * 1000)::bigint");
+export const PROCESSING: Fragment = raw("(date_part('epoch', v_now - g.leased_at) * 1000)::bigint");
