@@ -21,7 +21,7 @@ const HASHES: Readonly<Record<string, Readonly<Record<DialectName, string>>>> = 
     sqlite: "9f37d518bd46705cf7d951c2dd2615cb1d9f160929886e0bf1434fa499c78765",
   },
   "2 functions": {
-    postgres: "1a03989c323c8487e56cf75c4fb2fc59cf9996d57bdca292f7fbdaddef4cd69f",
+    postgres: "ccfd8691f09acbcde33bbcc6f649716ef2c6a9b4b4466c472cf8431c7beb226d",
     sqlite: "76b68c20eb88d24600a0c207cc5d6b2c49c5793950d4ba9178ec3b2978efc82e",
   },
 };

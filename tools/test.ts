@@ -89,8 +89,8 @@ function testFilesIn(path: string): string[] {
 }
 
 function runsHere(file: string, runtime: Runtime, isLong: boolean): boolean {
-  // What a runtime cannot change is tested on Deno alone, such as the older server.
-  const isForRuntime = runtime === "deno" || !/(_deno|postgres14)_test\.ts$/.test(file);
+  // What a runtime cannot change is tested on Deno alone: the older server, and libSQL, which is asked over HTTP everywhere.
+  const isForRuntime = runtime === "deno" || !/(_deno|postgres14|libsql)_test\.ts$/.test(file) || /hazard/.test(file);
   return isForRuntime && file.endsWith("_long_test.ts") === isLong;
 }
 

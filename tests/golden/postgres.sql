@@ -1245,19 +1245,33 @@ as $pgqrs$
 declare
   v_now timestamptz := coalesce(p_now, date_trunc('milliseconds', clock_timestamp()));
 begin
-  return query
-  with gone as (
-    delete from "public"."pgqrs_messages" m
-    using unnest(p_ids, p_tokens) as i(id, token)
-    where m.id = any (array[i.id]) and m.holder = p_holder and m.token = coalesce(i.token, m.token)
-    returning m.*
-  )
-  insert into "public"."pgqrs_archive" (
-    id, queue_id, priority, enqueued_at, token, max_attempts, max_crashes, expires_at, key, type, headers, retry, payload, outcome, archived_at, archived_by, processing_ms, attempts, crashes, error
-  )
-  select g.id, g.queue_id, g.priority, g.enqueued_at, g.token, g.max_attempts, g.max_crashes, g.expires_at, g.key, g.type, g.headers, g.retry, g.payload, 'succeeded', v_now, p_by, (date_part('epoch', v_now - g.leased_at) * 1000)::bigint, g.attempts, g.crashes, g.error
-  from gone g
-  returning id;
+  if p_tokens[1] = all (p_tokens) then
+    return query
+    with gone as (
+      delete from "public"."pgqrs_messages" m
+      where m.id = any (p_ids) and m.holder = p_holder and m.token = p_tokens[1]
+      returning m.*
+    )
+    insert into "public"."pgqrs_archive" (
+      id, queue_id, priority, enqueued_at, token, max_attempts, max_crashes, expires_at, key, type, headers, retry, payload, outcome, archived_at, archived_by, processing_ms, attempts, crashes, error
+    )
+    select g.id, g.queue_id, g.priority, g.enqueued_at, g.token, g.max_attempts, g.max_crashes, g.expires_at, g.key, g.type, g.headers, g.retry, g.payload, 'succeeded', v_now, p_by, (date_part('epoch', v_now - g.leased_at) * 1000)::bigint, g.attempts, g.crashes, g.error
+    from gone g
+    returning id;
+  else
+    return query
+    with gone as (
+      delete from "public"."pgqrs_messages" m
+      using unnest(p_ids, p_tokens) as i(id, token) where m.id = any (array[i.id]) and m.holder = p_holder and m.token = coalesce(i.token, m.token)
+      returning m.*
+    )
+    insert into "public"."pgqrs_archive" (
+      id, queue_id, priority, enqueued_at, token, max_attempts, max_crashes, expires_at, key, type, headers, retry, payload, outcome, archived_at, archived_by, processing_ms, attempts, crashes, error
+    )
+    select g.id, g.queue_id, g.priority, g.enqueued_at, g.token, g.max_attempts, g.max_crashes, g.expires_at, g.key, g.type, g.headers, g.retry, g.payload, 'succeeded', v_now, p_by, (date_part('epoch', v_now - g.leased_at) * 1000)::bigint, g.attempts, g.crashes, g.error
+    from gone g
+    returning id;
+  end if;
 end
 $pgqrs$;
 
