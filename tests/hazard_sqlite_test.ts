@@ -270,11 +270,10 @@ test("a second connect() to a file leaves the first its locks: without them any 
 test("a loop of awaited calls lets timers run", async () => {
   const store = await connect("sqlite::memory:");
   await store.admin.install();
-  await store.admin.createQueue("tasks");
   let ticks = 0;
   const timer = setInterval(() => ticks++, 5);
   const until = performance.now() + 150;
-  while (performance.now() < until) await store.producer("tasks").enqueue({});
+  while (performance.now() < until) await store.admin.messages.get(1);
   clearInterval(timer);
   assert(ticks >= 3, `${ticks} ticks in 150 ms`);
   await store.close();

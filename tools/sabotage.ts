@@ -51,6 +51,16 @@ export const FAULTS: readonly Fault[] = [
     replace: "",
     test: onPostgres(
       "settling",
+      "failMany() of a message twice in one list, or of two deliveries of it, settles it once",
+    ),
+  },
+  {
+    name: "the fence of one token on Postgres ignores it",
+    file: FUNCTIONS,
+    find: " and m.token = p_tokens[1]",
+    replace: "",
+    test: onPostgres(
+      "settling",
       "archiveMany() of a message twice in one list, or of two deliveries of it, settles it once",
     ),
   },
@@ -67,8 +77,8 @@ export const FAULTS: readonly Fault[] = [
   {
     name: "the fence on Postgres ignores the holder",
     file: FUNCTIONS,
-    find: " and m.holder = p_holder and",
-    replace: " and",
+    find: '"m.id = any (array[i.id]) and m.holder = p_holder and',
+    replace: '"m.id = any (array[i.id]) and',
     test: onPostgres("settling", "archiveMany() by id alone is refused to another consumer of the same name"),
   },
   {

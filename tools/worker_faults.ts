@@ -80,8 +80,8 @@ export const WORKER_FAULTS: readonly Fault[] = [
   {
     name: "worker: one that stops gives nothing back",
     file: LANE,
-    find: "if (host.isStopping || host.isPaused) this.#waiting.giveBack();",
-    replace: "if (host.isPaused) this.#waiting.giveBack();",
+    find: "this.#settling.returned(delivery);\n    this.schedule();",
+    replace: "if (!this.#host.isStopping) this.#settling.returned(delivery);\n    this.schedule();",
     test: [
       "tests/worker_stop_test.ts",
       "a worker process on a SQLite file that is told to stop",
