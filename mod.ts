@@ -34,6 +34,7 @@ export {
   type DeadQuery,
   type PurgeOptions,
 } from "./src/admin/archive.ts";
+export type { Finding } from "./src/admin/doctor.ts";
 export { type ByIdOptions, MessageAdmin, type MessageQuery, type MessageUpdate } from "./src/admin/messages.ts";
 export type { Page, PageOptions } from "./src/admin/page.ts";
 export {
@@ -45,7 +46,7 @@ export {
 } from "./src/admin/queues.ts";
 export type { InstallOptions, MigrateOptions, MigrationStep } from "./src/admin/schema.ts";
 export { type PurgeWorkersOptions, WorkerAdmin, type WorkerInfo, type WorkerStats } from "./src/admin/workers.ts";
-export { Config, type ConfigValues, type LoadConfigOptions } from "./src/config.ts";
+export { Config, type ConfigSources, type ConfigValues, type LoadConfigOptions } from "./src/config.ts";
 export { connect, type ConnectOptions, type ConnectTarget } from "./src/connect.ts";
 export {
   type ArchiveOptions,

@@ -1,5 +1,6 @@
 /** Installs and administers. Reading never writes. */
 import { ArchiveAdmin, DeadAdmin } from "./admin/archive.ts";
+import { examine, type Finding } from "./admin/doctor.ts";
 import { MessageAdmin } from "./admin/messages.ts";
 import { type CreateQueueOptions, nameOf, QueueAdmin, type QueueInfo, type QueueName } from "./admin/queues.ts";
 import {
@@ -121,6 +122,27 @@ export class Admin {
       const options = { isForced: true, isLetIn, deadline, signal: stop };
       return await maintain(this.#database, options) ?? { messages: 0, keys: 0, workers: 0, isDone: false };
     });
+  }
+
+  /**
+   * Looks for what stands in the way of messages: an answer that is slow, clocks that differ, tables that are not as they
+   * were installed, queues that are paused or stuck, leases that have run out, dead letters, workers that are not heard of,
+   * and of a Postgres server what keeps it from cleaning up or lets it lose what was committed. Only reads.
+   *
+   * @example Usage
+   * ```ts
+   * import { connect } from "@pgqrs/pgqrs";
+   * import assert from "node:assert/strict";
+   *
+   * await using store = await connect("sqlite::memory:");
+   * await store.admin.install();
+   * const findings = await store.admin.doctor();
+   * assert.ok(findings.every(({ level }) => level === "ok"));
+   * ```
+   */
+  async doctor(limits: CallLimits = {}): Promise<Finding[]> {
+    checkOptions("doctor", limits, LIMITS);
+    return await examine(this.#database, limits);
   }
 
   /** Counts the messages of a queue by state. @throws {NotFoundError} */

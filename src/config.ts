@@ -5,10 +5,14 @@
  * of the sources holds for each setting by itself. A DSN is never part of a message: it may carry a password.
  */
 import { ConfigError } from "./errors.ts";
-import { LONGEST_TIMER_MS, nearestOf } from "./options.ts";
+import { nearestOf } from "./nearest.ts";
+import { LONGEST_TIMER_MS } from "./options.ts";
 
 /** Every setting beside the address of the database. */
-export type ConfigValues = Omit<Config, "dsn" | "toJSON" | "values">;
+export type ConfigValues = Omit<Config, "dsn" | "sources" | "toJSON" | "values">;
+
+/** Where each setting of a {@linkcode Config} comes from. */
+export type ConfigSources = { readonly [Name in "dsn" | keyof ConfigValues]: string };
 
 /** Settings for {@linkcode Config.load} that go before all other sources. One that is `undefined` is not given. */
 export interface LoadConfigOptions extends Partial<ConfigValues> {
@@ -96,15 +100,22 @@ export class Config {
   declare readonly useWal: boolean;
   /** Private, so that no copy, dump or inspection of the object carries the password. */
   readonly #dsn: string;
+  readonly #sources: ConfigSources;
 
-  private constructor(dsn: string, values: Iterable<[string, unknown]>) {
+  private constructor(dsn: string, values: Iterable<readonly [string, unknown]>, sources: ConfigSources) {
     this.#dsn = dsn;
+    this.#sources = sources;
     Object.freeze(Object.assign(this, Object.fromEntries(values)));
   }
 
   /** The address of the database, password included. */
   get dsn(): string {
     return this.#dsn;
+  }
+
+  /** Where each setting comes from: `"argument"`, the name of a variable, the name of a file, or `"default"`. */
+  get sources(): ConfigSources {
+    return this.#sources;
   }
 
   /** All settings but the DSN, as one object that can be given as overrides. */
@@ -221,23 +232,32 @@ export class Config {
   }
 
   static #from(sources: Sources, denied: ReadonlySet<string> = new Set()): Config {
-    const dsn = pick("dsn", DSN, sources);
+    const [dsn, source] = pick("dsn", DSN, sources);
     if (typeof dsn !== "string") {
       const hint = denied.size === 0 ? "" : `; ${[...denied].join(" and ")} could not be read for lack of permission`;
       throw new ConfigError(`Cannot find a DSN: pass it, set PGQRS_DSN, or write "dsn" into pgqrs.yaml${hint}`);
     }
-    return new Config(dsn, Object.entries(SETTINGS).map(([name, setting]) => [name, pick(name, setting, sources)]));
+    const found = Object.entries(SETTINGS).map(([name, setting]) => [name, ...pick(name, setting, sources)] as const);
+    const from = {
+      dsn: source,
+      ...Object.fromEntries(found.map(([name, , source]) => [name, source])),
+    } as ConfigSources;
+    return new Config(dsn, found.map(([name, value]) => [name, value]), Object.freeze(from));
   }
 }
 
-/** The value of the first source that has the setting, or its default. */
-function pick(name: string, setting: Setting<unknown>, { given, env, file }: Sources): unknown {
+/** The value of the first source that has the setting, or its default; and which source that is. */
+function pick(
+  name: string,
+  setting: Setting<unknown>,
+  { given, env, file }: Sources,
+): [value: unknown, source: string] {
   const argument: unknown = Reflect.get(given, name);
-  if (argument !== undefined) return read(`argument ${name}`, argument, { ...setting, unit: 1 }, true);
+  if (argument !== undefined) return [read(`argument ${name}`, argument, { ...setting, unit: 1 }, true), "argument"];
   const variable = env?.(setting.env);
-  if (variable !== undefined) return read(setting.env, variable, setting);
-  if (file === undefined || !file.values.has(setting.key)) return setting.preset;
-  return read(`${file.name}: ${setting.key}`, file.values.get(setting.key), setting);
+  if (variable !== undefined) return [read(setting.env, variable, setting), setting.env];
+  if (file === undefined || !file.values.has(setting.key)) return [setting.preset, "default"];
+  return [read(`${file.name}: ${setting.key}`, file.values.get(setting.key), setting), file.name];
 }
 
 function read(source: string, value: unknown, setting: Setting<unknown>, isExact = false): unknown {

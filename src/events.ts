@@ -1,6 +1,6 @@
 /** What happens to messages and workers, for whoever wants to hear of it. The list for users is docs/events.md. */
 import type { Message } from "./message.ts";
-import { nearestOf } from "./options.ts";
+import { nearestOf } from "./nearest.ts";
 
 /** The events of a store, by name. They tell of what this store's workers do; not of other processes. */
 export interface StoreEvents {

@@ -1,4 +1,5 @@
 /** Checks of what callers pass: an unknown option is an error that suggests the right one. */
+import { nearestOf } from "./nearest.ts";
 
 /** The names of the limits that every call takes. */
 export const LIMITS: readonly string[] = ["signal", "timeoutMs"];
@@ -92,28 +93,4 @@ export function idOf(value: unknown): number {
     throw new TypeError("Cannot use the id of a message: it must be a positive whole number");
   }
   return value;
-}
-
-/** The name among `known` that is nearest, if any is near. */
-export function nearestOf(name: string, known: readonly string[]): string | undefined {
-  let best: string | undefined;
-  let least = Math.max(2, Math.ceil(name.length / 2));
-  for (const candidate of known) {
-    const distance = editDistance(name.toLowerCase(), candidate.toLowerCase());
-    if (distance < least) [best, least] = [candidate, distance];
-  }
-  return best;
-}
-
-function editDistance(a: string, b: string): number {
-  let previous = Array.from({ length: b.length + 1 }, (_, j) => j);
-  for (let i = 1; i <= a.length; i++) {
-    const row = [i];
-    for (let j = 1; j <= b.length; j++) {
-      const replaced = (previous[j - 1] as number) + (a[i - 1] === b[j - 1] ? 0 : 1);
-      row.push(Math.min(replaced, (previous[j] as number) + 1, (row[j - 1] as number) + 1));
-    }
-    previous = row;
-  }
-  return previous[b.length] as number;
 }

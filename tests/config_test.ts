@@ -144,6 +144,27 @@ test("Config.fromDsn() has the defaults of the table and takes overrides", () =>
   assert(Object.isFrozen(config));
 });
 
+test("sources tells where each setting comes from", async () => {
+  await withEnv({ PGQRS_DSN: "sqlite::memory:", PGQRS_MAX_CONNECTIONS: "3" }, async () => {
+    const { sources } = await Config.load({ leaseMs: 7 });
+    const expected = {
+      ...Object.fromEntries(["dsn", ...Object.keys(DEFAULTS)].map((name) => [name, "default"])),
+      dsn: "PGQRS_DSN",
+      maxConnections: "PGQRS_MAX_CONNECTIONS",
+      leaseMs: "argument",
+    };
+    assertEquals({ ...sources }, expected as typeof sources);
+  });
+  const file = join(tmpdir(), `pgqrs-sources-${crypto.randomUUID()}.yaml`);
+  await writeFile(file, "dsn: 'sqlite::memory:'\npoll_interval_ms: 5\n");
+  try {
+    const { sources } = await Config.fromFile(file);
+    assertEquals([sources.dsn, sources.pollIntervalMs, sources.useWal], [file, file, "default"]);
+  } finally {
+    await rm(file);
+  }
+});
+
 test("Config.fromDsn() reads neither the environment nor a file", async () => {
   const variables = Object.fromEntries(CASES.map(([, name, , text]) => [name, text]));
   await withEnv(variables, () => assertEquals(Config.fromDsn(":memory:").values, DEFAULTS));

@@ -50,6 +50,12 @@ interface Outcome {
 const ROOT = fileURLToPath(new URL("../", import.meta.url));
 const BUN = "bun@1.4.5";
 const NODE = "node@26";
+/**
+ * What a runtime cannot change is tested on Deno alone: the plans and locks of the database, the older server, libSQL, which
+ * is asked over HTTP everywhere, the text of statements and sources, and the command as far as it calls nothing of a runtime.
+ */
+const ON_DENO_ALONE =
+  /(_deno|plan|plan_sqlite|interleaving|postgres14|libsql|render|migrations|tidy|failures|cli_(commands|fuzz|page|print|process|send)|seeds)_test\.ts$/;
 /** How many test files run at once. */
 const JOBS = Math.min(4, availableParallelism());
 /** Where more files than these fail it is not for want of a quiet moment. */
@@ -89,8 +95,7 @@ function testFilesIn(path: string): string[] {
 }
 
 function runsHere(file: string, runtime: Runtime, isLong: boolean): boolean {
-  // What a runtime cannot change is tested on Deno alone: the older server, and libSQL, which is asked over HTTP everywhere.
-  const isForRuntime = runtime === "deno" || !/(_deno|postgres14|libsql)_test\.ts$/.test(file) || /hazard/.test(file);
+  const isForRuntime = runtime === "deno" || !ON_DENO_ALONE.test(file) || /hazard/.test(file);
   return isForRuntime && file.endsWith("_long_test.ts") === isLong;
 }
 

@@ -1,94 +1,86 @@
-/** `pgqrs message …`. */
-import { type ArchivedMessage, type Message, NotFoundError, type Store } from "../../mod.ts";
-import { type Command, type Flag, given, idOf, type Row, UsageError } from "./command.ts";
+/** `pgqrs message …`, without `send`. */
+import { type ArchivedMessage, type Message, type MessageQuery, NotFoundError, type Store } from "../../mod.ts";
+import { type Command, type Flag, given, idOf, UsageError } from "./command.ts";
+import { ARCHIVE, AT, COUNT, CURSOR, DELAY, KEY, LIMIT, PRIORITY, REASON, TYPE } from "./flags.ts";
+import { ENDED_COLUMNS, endedFilter, endedRow, LIVE_COLUMNS, liveRow, pages } from "./rows.ts";
+import { sendCommand } from "./send.ts";
 
-const ARCHIVE: Flag = { name: "archive", type: "boolean", about: "In the archive" };
-export const LIMIT: Flag = { name: "limit", type: "integer", about: "How many at most" };
-const COUNT: Flag = { name: "count", letter: "n", type: "integer", about: "How many at most (1)" };
-const TYPE: Flag = { name: "message-type", letter: "t", type: "text", about: "Only messages of this header type" };
-const LOCK_TIME: Flag = { name: "lock-time", type: "seconds", about: "For how long to lease, in seconds" };
+const LOCK_TIME: Flag = { name: "lock-time", type: "duration", about: "For how long to lease (5s)" };
+const STATE: Flag = { name: "state", type: "text", choices: ["ready", "delayed", "leased"], about: "In this state" };
 const NAME = { name: "pgqrs-cli" };
 
 export const messageCommands: readonly Command[] = [
+  sendCommand,
   {
-    usage: "message send <queue> <payload>",
-    about: "Put a message, written as JSON, on a queue",
-    flags: [
-      { name: "delay", type: "seconds", about: "Not before so many seconds have passed" },
-      { name: "at", type: "instant", about: "Not before this instant, such as 2030-01-31T12:00:00Z" },
-      { name: "priority", type: "integer", about: "From 0 to 9; larger ones go first" },
-      { name: "key", type: "text", about: "Any number of sends under one key make one message" },
-      { name: "headers", type: "json", about: "An object of texts" },
-      { name: "ttl", type: "seconds", about: "Dropped unless it is begun within so many seconds" },
-    ],
-    async run(store, { args: { queue = "", payload = "" }, flags: { delay, at, priority, key, headers, ttl } }) {
-      const options = given({
-        delayMs: delay as number,
-        at: at as Date,
-        priority: priority as number,
-        key: key as string,
-        headers: headers as Record<string, string>,
-        ttlMs: ttl as number,
-      });
-      const message = await store.producer(queue).enqueue(parseJson("payload", payload), options);
-      return { data: rowOf(message), note: `Sent message ${message.id}` };
+    usage: "message read <queue>",
+    about: "Lease messages and print them",
+    example: "message read tasks --count 10 --lock-time 1m",
+    flags: [COUNT, LOCK_TIME, TYPE],
+    async run(store, { args: { queue = "" }, flags }) {
+      const options = { limit: flags.count as number, leaseMs: flags["lock-time"] as number };
+      const type = flags["message-type"] as string;
+      const messages = await store.consumer(queue, NAME).dequeue(given({ ...options, type }));
+      return { data: messages.map(liveRow), columns: LIVE_COLUMNS, ...(messages.length === 0 && { note: NOTHING }) };
     },
   },
   {
     usage: "message dequeue <queue>",
     about: "Take one message, print it and archive it",
+    example: "message dequeue tasks",
     flags: [TYPE],
     async run(store, { args: { queue = "" }, flags }) {
       const consumer = store.consumer(queue, NAME);
       const [message] = await consumer.dequeue(given({ type: flags["message-type"] as string }));
-      if (message === undefined) return { data: [], note: "There is no message" };
-      if (!await consumer.archive(message, { reason: "dequeued" })) throw new Error("The lease was lost meanwhile");
-      return { data: rowOf(message) };
-    },
-  },
-  {
-    usage: "message read <queue>",
-    about: "Lease messages and print them",
-    flags: [COUNT, LOCK_TIME, TYPE],
-    async run(store, { args: { queue = "" }, flags }) {
-      const options = { limit: flags.count as number, leaseMs: flags["lock-time"] as number };
-      const type = flags["message-type"] as string;
-      return { data: (await store.consumer(queue, NAME).dequeue(given({ ...options, type }))).map(rowOf) };
+      if (message === undefined) return { data: [], note: NOTHING };
+      if (!await consumer.archive(message, { reason: "dequeued" })) throw new Error("the lease was lost meanwhile");
+      return { data: liveRow(message) };
     },
   },
   {
     usage: "message show <queue> <id>",
     about: "Show a message",
+    example: "message show tasks 42 --archive",
     flags: [ARCHIVE],
     async run(store, { args: { queue = "", id }, flags }) {
       const message = await find(store, queue, idOf(id), flags.archive === true);
-      return { data: flags.archive === true ? archivedRowOf(message as ArchivedMessage) : rowOf(message) };
+      return { data: flags.archive === true ? endedRow(message as ArchivedMessage) : liveRow(message) };
     },
   },
   {
     usage: "message list <queue>",
     about: "List messages: those that live, or with --archive the last that have ended",
-    flags: [ARCHIVE, LIMIT],
-    async run(store, { args: { queue = "" }, flags }) {
+    example: "message list tasks --state delayed --limit 20",
+    flags: [ARCHIVE, STATE, TYPE, KEY, LIMIT, CURSOR],
+    async run(store, { args: { queue = "" }, flags }, { log }) {
       await store.admin.queues.get(queue);
-      const options = { queue, ...given({ limit: flags.limit as number }) };
-      if (flags.archive !== true) return { data: (await store.admin.messages.list(options)).items.map(rowOf) };
-      return { data: (await store.admin.archive.list(options)).items.map(archivedRowOf) };
+      const { archive, messages } = store.admin;
+      const view = { flags, tell: (text: string) => log.info(text) };
+      if (flags.archive !== true) {
+        const filter = liveFilter(queue, flags);
+        return pages((page) => messages.list({ ...filter, ...page }), liveRow, { ...view, columns: LIVE_COLUMNS });
+      }
+      const filter = endedFilter(queue, withoutState(flags));
+      return pages((page) => archive.list({ ...filter, ...page }), endedRow, { ...view, columns: ENDED_COLUMNS });
     },
   },
   {
     usage: "message count <queue>",
-    about: "Count the messages of a queue",
-    flags: [ARCHIVE],
+    about: "Count the messages of a queue: those that live, or with --archive those that have ended",
+    example: "message count tasks",
+    flags: [ARCHIVE, STATE, TYPE, KEY],
     async run(store, { args: { queue = "" }, flags }) {
       await store.admin.queues.get(queue);
-      const of = flags.archive === true ? store.admin.archive : store.admin.messages;
-      return { data: { queue, count: await of.count({ queue }) } };
+      const { archive, messages } = store.admin;
+      const count = flags.archive === true
+        ? await archive.count(endedFilter(queue, withoutState(flags)))
+        : await messages.count(liveFilter(queue, flags));
+      return { data: { queue, count } };
     },
   },
   {
     usage: "message delete <queue> <id>",
     about: "Delete a message without a trace",
+    example: "message delete tasks 42",
     async run(store, { args: { queue = "", id } }) {
       const message = await find(store, queue, idOf(id), false);
       if (!await store.admin.messages.delete(message.id)) throw unknown(queue, message.id);
@@ -98,17 +90,69 @@ export const messageCommands: readonly Command[] = [
   {
     usage: "message archive <queue> <id>",
     about: "End a message as succeeded",
-    flags: [{ name: "reason", type: "text", about: "Why" }],
+    example: 'message archive tasks 42 --reason "done by hand"',
+    flags: [REASON],
+    run: archiveById,
+  },
+  {
+    usage: "message cancel <queue> <id>",
+    about: "End a message as cancelled, also while it is handled",
+    example: 'message cancel tasks 42 --reason "not needed"',
+    flags: [REASON],
     async run(store, { args: { queue = "", id }, flags }) {
       const message = await find(store, queue, idOf(id), false);
       const options = { by: NAME.name, ...given({ reason: flags.reason as string }) };
-      if (!await store.admin.messages.archive(message.id, options)) throw unknown(queue, message.id);
-      return { note: `Archived message ${message.id}` };
+      if (!await store.admin.messages.cancel(message.id, options)) throw unknown(queue, message.id);
+      return { note: `Cancelled message ${message.id}` };
+    },
+  },
+  {
+    usage: "message release <queue> <id>",
+    about: "Take the lease of a message away, so that others can claim it",
+    example: "message release tasks 42 --delay 5m",
+    flags: [DELAY],
+    async run(store, { args: { queue = "", id }, flags }) {
+      const message = await find(store, queue, idOf(id), false);
+      const released = await store.admin.messages.release(message.id, given({ delayMs: flags.delay as number }));
+      if (released === null) throw unknown(queue, message.id);
+      return { data: liveRow(released), note: `Released message ${message.id}` };
+    },
+  },
+  {
+    usage: "message update <queue> <id>",
+    about: "Change when a message is due, or its priority",
+    example: "message update tasks 42 --delay 0 --priority 9",
+    flags: [DELAY, AT, PRIORITY],
+    async run(store, { args: { queue = "", id }, flags }) {
+      const { delay: delayMs, at, priority } = flags as { delay?: number; at?: Date; priority?: number };
+      const message = await find(store, queue, idOf(id), false);
+      const updated = await store.admin.messages.update(message.id, given({ delayMs, at, priority }));
+      if (updated === null) throw unknown(queue, message.id);
+      return { data: liveRow(updated), note: `Changed message ${message.id}` };
     },
   },
 ];
 
-async function find(store: Store, queue: string, id: number, isArchived: boolean): Promise<Message | ArchivedMessage> {
+const NOTHING = "There is no message";
+
+/** Ends a message as succeeded. */
+export async function archiveById(
+  store: Store,
+  { args: { queue = "", id }, flags }: Parameters<Extract<Command, { run: unknown }>["run"]>[1],
+): Promise<{ note: string }> {
+  const message = await find(store, queue, idOf(id), false);
+  const options = { by: NAME.name, ...given({ reason: flags.reason as string }) };
+  if (!await store.admin.messages.archive(message.id, options)) throw unknown(queue, message.id);
+  return { note: `Archived message ${message.id}` };
+}
+
+/** Finds a message of a queue. @throws {NotFoundError} */
+export async function find(
+  store: Store,
+  queue: string,
+  id: number,
+  isArchived: boolean,
+): Promise<ArchivedMessage | Message> {
   await store.admin.queues.get(queue);
   const message = await (isArchived ? store.admin.archive : store.admin.messages).get(id);
   if (message?.queue !== queue) throw unknown(queue, id, isArchived);
@@ -120,23 +164,15 @@ function unknown(queue: string, id: number, isArchived = false): NotFoundError {
   return new NotFoundError(`Message ${id} is not in ${where}`);
 }
 
-function parseJson(what: string, text: string): unknown {
-  try {
-    return JSON.parse(text);
-  } catch {
-    throw new UsageError(`the ${what} is not JSON; a text is written as '"text"'`);
+function liveFilter(queue: string, flags: Readonly<Record<string, unknown>>): MessageQuery {
+  const { state, key } = flags as { state?: "delayed" | "leased" | "ready"; key?: string };
+  return given({ queue, state, key, type: flags["message-type"] as string });
+}
+
+/** What has ended is in no state. @throws {UsageError} */
+function withoutState(flags: Readonly<Record<string, unknown>>): Readonly<Record<string, unknown>> {
+  if (flags.state !== undefined) {
+    throw new UsageError("--state and --archive exclude each other; see pgqrs archive list");
   }
-}
-
-function rowOf(message: Message): Row {
-  const { id, queue, state, priority, attempts, enqueuedAt, visibleAt, leaseUntil, worker, key, headers, payload } =
-    message;
-  return { id, queue, state, priority, attempts, enqueuedAt, visibleAt, leaseUntil, worker, key, headers, payload };
-}
-
-/** What is shown of a message that has ended. */
-export function archivedRowOf(message: ArchivedMessage): Row {
-  const { id, queue, outcome, reason, attempts, archivedAt, archivedBy, processingMs, key, error, result, payload } =
-    message;
-  return { id, queue, outcome, reason, attempts, archivedAt, archivedBy, processingMs, key, error, result, payload };
+  return flags;
 }

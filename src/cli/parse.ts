@@ -1,50 +1,53 @@
 /** From the command line to a command. Pure: nothing is read and nothing printed. */
 import { parseArgs } from "@std/cli/parse-args";
+import { nearestOf } from "../nearest.ts";
 import { type Call, type Command, type Flag, UsageError } from "./command.ts";
-import { deadCommands } from "./dead.ts";
-import { messageCommands } from "./message.ts";
-import { queueCommands } from "./queue.ts";
-import { schemaCommands } from "./schema.ts";
+import { commands } from "./commands.ts";
+import { destroyFlags, globalFlags, quote, readFlag } from "./flags.ts";
 
-/** Everything that `pgqrs` can do. */
-export const commands: readonly Command[] = [...schemaCommands, ...queueCommands, ...messageCommands, ...deadCommands];
-
-/** What every command takes. */
-export const globalFlags: readonly Flag[] = [
-  { name: "dsn", letter: "d", type: "text", about: "The database; else PGQRS_DSN, else the file" },
-  { name: "config", letter: "c", type: "text", about: "The file; else PGQRS_CONFIG_FILE, pgqrs.yaml, pgqrs.yml" },
-  { name: "schema", letter: "s", type: "text", about: "The Postgres schema (public)" },
-  { name: "format", type: "text", about: "table or json (table)" },
-  { name: "help", letter: "h", type: "boolean", about: "Show this" },
-  { name: "version", letter: "V", type: "boolean", about: "Show the version" },
+/** Words that mean the same as others: a shorter name, and those that earlier generations of the command had. */
+export const ALIASES: readonly (readonly [words: string, meaning: string])[] = [
+  ["dlq", "dead"],
+  ["admin install", "install"],
+  ["admin verify", "verify"],
+  ["admin stats", "stats"],
+  ["archive delete", "archive purge"],
+  ["message enqueue", "message send"],
+  ["message get", "message show"],
+  ["queue messages", "message list"],
+  ["worker release-messages", "worker release"],
+  ["worker suspend", "worker pause"],
 ];
 
 /** What is to be done. */
 export type Request =
   | { readonly kind: "help"; readonly of: readonly Command[] }
   | { readonly kind: "version" }
-  | { readonly kind: "run"; readonly command: Command; readonly call: Call; readonly format: "json" | "table" };
+  | { readonly kind: "run"; readonly command: Command; readonly call: Call };
 
 /** Reads the command line, without the program. @throws {UsageError} */
 export function parse(argv: readonly string[]): Request {
-  const { words, flags } = split(argv);
+  const { words: typed, flags } = split(argv);
   if (flags.version === true) return { kind: "version" };
-  const command = commands.find(({ usage }) => wordsOf(usage).every((word, i) => words[i] === word));
+  const words = unalias(typed);
+  const found = commands.filter(({ usage }) => wordsOf(usage).every((word, i) => words[i] === word));
+  // `archive list <queue>` goes before `archive <queue> <id>`.
+  const command = found.sort((a, b) => wordsOf(b.usage).length - wordsOf(a.usage).length)[0];
   if (flags.help === true || words.length === 0) {
     const noun = commands.filter(({ usage }) => wordsOf(usage)[0] === words[0]);
-    return { kind: "help", of: command ? [command] : noun.length > 0 ? noun : commands };
+    const isOne = command !== undefined && (noun.length === 1 || words.length > 1);
+    return { kind: "help", of: isOne ? [command] : noun.length > 0 ? noun : commands };
   }
   if (command === undefined) throw unknownCommand(words);
-  const known = [...globalFlags, ...command.flags ?? []];
-  const converted: Record<string, unknown> = {};
-  for (const [name, value] of Object.entries(flags)) {
-    const flag = known.find((flag) => flag.name === name);
-    if (flag === undefined) throw new UsageError(`${nameOf(command)} takes no --${name}`);
-    converted[name] = convert(flag, value);
-  }
-  const { format = "table" } = converted;
-  if (format !== "table" && format !== "json") throw new UsageError(`--format is table or json, not "${format}"`);
-  return { kind: "run", command, call: { ...bind(command, words), flags: converted }, format };
+  const known = flagsOf(command);
+  const converted = Object.entries(flags).map(([name, value]) => {
+    const flag = known.find((one) => one.name === name);
+    if (flag === undefined) {
+      throw new UsageError(`${nameOf(command)} takes no --${name}; see pgqrs ${nameOf(command)} --help`);
+    }
+    return [name, readFlag(flag, value)];
+  });
+  return { kind: "run", command, call: { ...bind(command, words), flags: Object.fromEntries(converted) } };
 }
 
 /** The words of a usage that are typed as they stand. */
@@ -52,13 +55,35 @@ export function wordsOf(usage: string): string[] {
   return usage.split(" ").filter((word) => /^\w/.test(word));
 }
 
+/** What a command is called. */
+export function nameOf({ usage }: Command): string {
+  return wordsOf(usage).join(" ");
+}
+
+/** The flags that a command has of its own. */
+export function ownFlagsOf(command: Command): readonly Flag[] {
+  const isDestroying = "run" in command && command.preview !== undefined;
+  return [...command.flags ?? [], ...(isDestroying ? destroyFlags : [])];
+}
+
+function flagsOf(command: Command): readonly Flag[] {
+  return [...ownFlagsOf(command), ...globalFlags];
+}
+
 /** Parts the words from the flags. */
 function split(argv: readonly string[]): { words: string[]; flags: Record<string, unknown> } {
-  const flags = [...globalFlags, ...commands.flatMap((command) => command.flags ?? [])];
+  const flags = [...new Map(commands.flatMap(flagsOf).map((flag) => [flag.name, flag])).values()];
   const isBoolean = ({ type }: Flag): boolean => type === "boolean";
+  const names = flags.filter((flag) => !isBoolean(flag)).map(({ name }) => name);
   const unknown: string[] = [];
+  // The parser keeps the words under this name, and would take a flag of this name for them.
+  const end = argv.indexOf("--");
+  const lost = argv.slice(0, end < 0 ? argv.length : end).find((arg) => /^-(\w*_|-_($|[=.]))/.test(arg));
+  if (lost !== undefined) throw unknownFlag(lost, []);
   const parsed = parseArgs([...argv], {
-    string: ["_", ...flags.filter((flag) => !isBoolean(flag)).map(({ name }) => name)],
+    string: ["_", ...names],
+    // So that a flag that is given twice is seen.
+    collect: names,
     boolean: flags.filter(isBoolean).map(({ name }) => name),
     alias: Object.fromEntries(flags.flatMap(({ name, letter }) => letter === undefined ? [] : [[letter, name]])),
     unknown(arg: string, key?: string): boolean {
@@ -66,9 +91,19 @@ function split(argv: readonly string[]): { words: string[]; flags: Record<string
       return key === undefined;
     },
   }) as Record<string, unknown> & { _: (number | string)[] };
-  if (unknown.length > 0) throw new UsageError(`unknown option ${unknown[0]?.split("=")[0]}; see pgqrs --help`);
-  const given = flags.filter(({ name }) => parsed[name] !== undefined && parsed[name] !== false);
+  if (unknown[0] !== undefined) throw unknownFlag(unknown[0], flags.map(({ name }) => name));
+  const isGiven = (value: unknown): boolean =>
+    value !== undefined && value !== false && !(Array.isArray(value) && value.length === 0);
+  const given = flags.filter(({ name }) => Object.hasOwn(parsed, name) && isGiven(parsed[name]));
   return { words: parsed._.map(String), flags: Object.fromEntries(given.map(({ name }) => [name, parsed[name]])) };
+}
+
+function unalias(words: readonly string[]): string[] {
+  for (const [alias, meaning] of ALIASES) {
+    const given = alias.split(" ");
+    if (given.every((word, i) => words[i] === word)) return [...meaning.split(" "), ...words.slice(given.length)];
+  }
+  return [...words];
 }
 
 function bind(command: Command, words: readonly string[]): Omit<Call, "flags"> {
@@ -76,48 +111,37 @@ function bind(command: Command, words: readonly string[]): Omit<Call, "flags"> {
   const values = words.slice(wordsOf(command.usage).length);
   const isOpen = names.at(-1)?.includes("...") === true;
   const needed = names.filter((name) => name.startsWith("<")).length;
-  if (values.length < needed) throw new UsageError(`${nameOf(command)} needs ${names[values.length]}`);
+  if (values.length < needed) {
+    throw new UsageError(`${nameOf(command)} needs ${names[values.length]}, as in: pgqrs ${command.example}`);
+  }
   if (values.length > names.length && !isOpen) {
-    throw new UsageError(`${nameOf(command)} takes no "${values[names.length]}"`);
+    throw new UsageError(`${nameOf(command)} takes no ${quote(values[names.length] as string)}`);
   }
   const args = Object.fromEntries(names.map((name, i) => [name.replace(/[^\w-]/g, ""), values[i]]));
   return { args, rest: isOpen ? values.slice(names.length - 1) : [] };
 }
 
-function convert({ name, type }: Flag, value: unknown): unknown {
-  if (type === "boolean") return value;
-  const text = String(value);
-  // A flag without a value, or one that was given twice.
-  if (typeof value !== "string" || text === "") throw new UsageError(`--${name} needs one value`);
-  if (type === "text") return text;
-  if (type === "json") {
-    try {
-      return JSON.parse(text);
-    } catch {
-      throw new UsageError(`--${name} is not JSON`);
-    }
-  }
-  if (type === "instant") {
-    const instant = new Date(text);
-    if (Number.isNaN(instant.getTime())) throw new UsageError(`--${name} is not an instant: "${text}"`);
-    return instant;
-  }
-  const isNumber = /^\d+(\.\d+)?$/.test(text) && (type === "seconds" || /^\d+$/.test(text));
-  if (!isNumber) {
-    throw new UsageError(`--${name} is not a ${type === "seconds" ? "number of seconds" : "number"}: "${text}"`);
-  }
-  return type === "seconds" ? Math.round(Number(text) * 1_000) : Number(text);
-}
-
-function nameOf({ usage }: Command): string {
-  return wordsOf(usage).join(" ");
+function unknownFlag(typed: string, names: readonly string[]): UsageError {
+  const [flag = ""] = typed.split("=");
+  // A letter may have a value glued to it.
+  const shown = /^--[\w-]{1,40}$/.test(flag) ? flag : /^-\w/.test(flag) ? flag.slice(0, 2) : "";
+  const nearest = nearestOf(shown.slice(2), names);
+  const hint = nearest === undefined ? "see pgqrs --help" : `did you mean --${nearest}?`;
+  return new UsageError(`unknown option${shown === "" ? "" : ` ${shown}`}; ${hint}`);
 }
 
 function unknownCommand(words: readonly string[]): UsageError {
-  const [noun = ""] = words;
-  const verbs = commands.filter(({ usage }) => wordsOf(usage)[0] === noun).map(({ usage }) => wordsOf(usage)[1]);
-  const typed = [noun, ...(verbs.length > 0 ? words.slice(1, 2) : [])].join(" ");
-  if (verbs.length > 0) return new UsageError(`unknown command "${typed}"; ${noun} has ${verbs.join(", ")}`);
-  const nouns = [...new Set(commands.map(({ usage }) => wordsOf(usage)[0]))];
-  return new UsageError(`unknown command "${typed}"; there are ${nouns.join(", ")}`);
+  const [noun = "", verb] = words;
+  const verbs = commands.filter(({ usage }) => wordsOf(usage)[0] === noun).map(({ usage }) => wordsOf(usage)[1] ?? "");
+  if (verbs.length > 0) {
+    const nearest = verb === undefined ? undefined : nearestOf(verb.slice(0, 40), verbs);
+    const hint = nearest === undefined ? `${noun} has ${verbs.join(", ")}` : `did you mean pgqrs ${noun} ${nearest}?`;
+    return new UsageError(
+      verb === undefined ? `${noun} needs a verb: ${hint}` : `unknown command ${quote(`${noun} ${verb}`)}; ${hint}`,
+    );
+  }
+  const nouns = [...new Set([...commands.map(({ usage }) => wordsOf(usage)[0] ?? ""), "dlq"])];
+  const nearest = nearestOf(noun.slice(0, 40), nouns);
+  const hint = nearest === undefined ? `there are ${nouns.join(", ")}` : `did you mean pgqrs ${nearest}?`;
+  return new UsageError(`unknown command ${quote(noun)}; ${hint}`);
 }

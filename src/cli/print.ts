@@ -1,89 +1,123 @@
-/** Tables, JSON and help. What comes from the database never controls the terminal. */
-import type { Command, Flag, Output, Row } from "./command.ts";
-import { commands, globalFlags } from "./parse.ts";
+/** Data as a table, as JSON, or as a line of JSON for each row. */
+import type { Output, Row } from "./command.ts";
+import { writeDuration } from "./duration.ts";
+import { cut, pad, paint, printable, safeJson, widthOf } from "./text.ts";
 
-/** Characters that could: controls, and those that are invisible or turn the direction of text. */
-const UNSAFE = /[\p{Cc}\p{Cf}\u2028\u2029]/gu;
+/** How data is written. */
+export interface Layout {
+  readonly format: "json" | "ndjson" | "table";
+  /** How wide the terminal is, where there is one. */
+  readonly columns?: number | undefined;
+  readonly hasColor: boolean;
+}
+
 const LONGEST_CELL = 60;
+/** In the last column there is room for a sentence. */
+const LONGEST_LAST = 200;
+const NARROWEST_CELL = 8;
+const NARROWEST_LAST = 12;
+const GAP = "  ";
+/** How many rows a table is made of at once; what comes behind them may need wider columns. */
+const TABLE_ROWS = 1_000;
 
-/** The data of a command as text. */
-export function printData({ data, text }: Output, format: "json" | "table"): string {
-  if (text !== undefined) return text;
-  if (data === undefined) return "";
-  if (format === "json") {
-    // Inside of a JSON text there are no controls left that are written as themselves, except those of the layout.
-    return `${JSON.stringify(data, null, 2).replace(UNSAFE, (char) => char === "\n" ? char : escape(char))}\n`;
+/** Writes what a command has to say, piece by piece. */
+export async function* printData({ data, columns, text }: Output, layout: Layout): AsyncGenerator<string> {
+  if (text !== undefined && (layout.format === "table" || data === undefined)) return yield text;
+  if (data === undefined) return;
+  if (!isList(data)) yield one(data, layout);
+  else if (layout.format === "json") yield* jsonOf(data);
+  else if (layout.format === "ndjson") { for await (const row of data) yield `${safeJson(JSON.stringify(row))}\n`; }
+  else yield* tableOf(data, columns, layout);
+}
+
+/** Two columns of text, the left one as wide as it needs to be. */
+export function twoColumns(rows: readonly (readonly [string, string])[]): string[] {
+  const width = Math.max(0, ...rows.map(([left]) => widthOf(left)));
+  return rows.map(([left, right]) => `${pad(left, width)}${GAP}${right}`.trimEnd());
+}
+
+function one(row: Row, { format, hasColor }: Layout): string {
+  if (format === "json") return `${safeJson(JSON.stringify(row, null, 2))}\n`;
+  if (format === "ndjson") return `${safeJson(JSON.stringify(row))}\n`;
+  const lines = Object.entries(row).map(([name, value]) => [titleOf(name), cell(name, value)] as const);
+  const width = Math.max(0, ...lines.map(([name]) => widthOf(name)));
+  return lines.map(([name, value]) => `${paint(pad(name, width), "bold", hasColor)}${GAP}${value}`.trimEnd() + "\n")
+    .join("");
+}
+
+/** A list that is whole only at its end; a reader that stops before it sees that. */
+async function* jsonOf(rows: AsyncIterable<Row> | readonly Row[]): AsyncGenerator<string> {
+  let separator = "[\n";
+  for await (const row of rows) {
+    yield `${separator}${safeJson(JSON.stringify(row, null, 2)).replaceAll(/^/gm, "  ")}`;
+    separator = ",\n";
   }
-  return isList(data) ? table(data) : record(data);
+  yield separator === ",\n" ? "\n]\n" : "[]\n";
 }
 
-/** The page of all commands, of those of a noun, or of one. */
-export function printHelp(of: readonly Command[]): string {
-  const [only] = of;
-  const isOne = of.length === 1 && only !== undefined;
-  const usages = of.map(({ usage, about }) => [`  pgqrs ${usage}`, about] as const);
-  const flagsOf = (flags: readonly Flag[]) =>
-    flags.map(({ name, letter, type, about }) =>
-      [
-        `  ${letter === undefined ? "    " : `-${letter}, `}--${name}${type === "boolean" ? "" : ` <${type}>`}`,
-        about,
-      ] as const
+async function* tableOf(
+  rows: AsyncIterable<Row> | readonly Row[],
+  columns: readonly string[] | undefined,
+  layout: Layout,
+): AsyncGenerator<string> {
+  let part: Row[] = [];
+  let widths: number[] | undefined;
+  for await (const row of rows) {
+    part.push(row);
+    if (part.length < TABLE_ROWS) continue;
+    yield lines();
+    part = [];
+  }
+  if (part.length > 0) yield lines();
+
+  function lines(): string {
+    const names = columns ?? Object.keys(part[0] as Row);
+    const cells = part.map((row) =>
+      names.map((name, i) => cut(cell(name, row[name]), i === names.length - 1 ? LONGEST_LAST : LONGEST_CELL))
     );
-  return [
-    ...(of === commands ? ["pgqrs: a job queue in your database", ""] : []),
-    ...columns(usages),
-    ...(isOne && only.flags !== undefined ? ["", "Options", ...columns(flagsOf(only.flags))] : []),
-    "",
-    "Options of all commands",
-    ...columns(flagsOf(globalFlags)),
-    "",
-    "Exit codes: 0 done, 1 failed, 2 usage, 3 not found, 4 database unreachable",
-    "",
-  ].join("\n");
+    const titles = names.map(titleOf);
+    const isFirst = widths === undefined;
+    const before = widths ?? titles.map(widthOf);
+    const fitted = fit(
+      before.map((width, i) => Math.max(width, ...cells.map((line) => widthOf(line[i] as string)))),
+      layout.columns,
+    );
+    widths = fitted;
+    const toLine = (line: readonly string[]): string =>
+      line.map((text, i) => pad(cut(text, fitted[i] as number), fitted[i] as number)).join(GAP).trimEnd();
+    const head = isFirst ? [paint(toLine(titles), "bold", layout.hasColor)] : [];
+    return `${[...head, ...cells.map(toLine)].join("\n")}\n`;
+  }
 }
 
-/** Makes what would control a terminal visible. */
-export function printable(text: string): string {
-  return text.replace(UNSAFE, escape);
+/** Makes the last column narrower until a line fits the terminal, then the widest ones, as far as that can be. */
+function fit(widths: number[], columns = Infinity): number[] {
+  const fitted = [...widths];
+  const last = fitted.length - 1;
+  for (let over = sum(fitted) + GAP.length * last - columns; over > 0; over--) {
+    const place = (fitted[last] as number) > NARROWEST_LAST ? last : fitted.indexOf(Math.max(...fitted));
+    if ((fitted[place] as number) <= NARROWEST_CELL) break;
+    fitted[place] = (fitted[place] as number) - 1;
+  }
+  return fitted;
 }
 
-function escape(char: string): string {
-  return Array.from({ length: char.length }, (_, i) => `\\u${char.charCodeAt(i).toString(16).padStart(4, "0")}`).join(
-    "",
-  );
+/** Durations are shown in their largest units, so that what they are counted in is not part of their name. */
+function titleOf(name: string): string {
+  return printable(name.replace(/Ms$/, ""));
 }
 
-function table(rows: readonly Row[]): string {
-  const [first] = rows;
-  if (first === undefined) return "";
-  const names = Object.keys(first);
-  const cells = rows.map((row) => names.map((name) => shorten(cell(row[name]))));
-  const widths = names.map((name, i) => Math.max(name.length, ...cells.map((line) => line[i]?.length ?? 0)));
-  const lines = [names, ...cells].map((line) =>
-    line.map((text, i) => text.padEnd(widths[i] ?? 0)).join("  ").trimEnd()
-  );
-  return `${lines.join("\n")}\n`;
-}
-
-function record(row: Row): string {
-  return `${columns(Object.entries(row).map(([name, value]) => [name, cell(value)])).join("\n")}\n`;
-}
-
-function columns(rows: readonly (readonly [string, string])[]): string[] {
-  const width = Math.max(...rows.map(([left]) => left.length));
-  return rows.map(([left, right]) => `${left.padEnd(width)}  ${right}`.trimEnd());
-}
-
-function cell(value: unknown): string {
+function cell(name: string, value: unknown): string {
   if (value === null || value === undefined) return "-";
-  if (value instanceof Date) return value.toISOString();
+  if (value instanceof Date) return `${value.toISOString().slice(0, 19)}Z`;
+  if (typeof value === "number" && name.endsWith("Ms")) return writeDuration(value);
   return printable(typeof value === "object" ? JSON.stringify(value) : String(value));
 }
 
-function shorten(text: string): string {
-  return text.length <= LONGEST_CELL ? text : `${text.slice(0, LONGEST_CELL - 1)}…`;
+function sum(numbers: readonly number[]): number {
+  return numbers.reduce((total, one) => total + one, 0);
 }
 
-function isList(data: Row | readonly Row[]): data is readonly Row[] {
-  return Array.isArray(data);
+function isList(data: NonNullable<Output["data"]>): data is AsyncIterable<Row> | readonly Row[] {
+  return Array.isArray(data) || Symbol.asyncIterator in data;
 }

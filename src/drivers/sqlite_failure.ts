@@ -25,9 +25,9 @@ const REASONS: Readonly<Record<string, DatabaseReason>> = {
   SQLITE_READONLY: "permission",
 };
 
-/** What may be told of a message: names of tables and columns, a word of a statement, but no value. */
+/** What may be told of a message: names of tables and columns, a word of a statement, a file, but no value. */
 const TOLD =
-  /^(no such (table|column|function)|near "\w{1,40}": syntax error|(NOT NULL|UNIQUE|CHECK|PRIMARY KEY) constraint failed|table \S+ (has no|already)|index \S+ already)/;
+  /^(Requires (read|write) access|no such (table|column|function)|near "\w{1,40}": syntax error|(NOT NULL|UNIQUE|CHECK|PRIMARY KEY) constraint failed|table \S+ (has no|already)|index \S+ already)/;
 
 /** Makes a `DatabaseError` without any value of the statement. */
 export function toDatabaseError(error: unknown, statement: string): DatabaseError {
@@ -50,6 +50,14 @@ export function toDatabaseError(error: unknown, statement: string): DatabaseErro
   });
 }
 
+/** How SQLite itself says what it is, for runtimes that give no code. */
+const SENTENCES: readonly (readonly [RegExp, string])[] = [
+  [/database( table)? is locked/, "SQLITE_BUSY"],
+  [/constraint failed/, "SQLITE_CONSTRAINT"],
+  [/unable to open database file/, "SQLITE_CANTOPEN"],
+  [/file is not a database/, "SQLITE_NOTADB"],
+];
+
 /** Whether another connection holds a lock, so that the same statement may simply be tried again. */
 export function isBusy(error: unknown): boolean {
   const name = error instanceof DatabaseError ? error.sqlState : resultName(error);
@@ -57,13 +65,15 @@ export function isBusy(error: unknown): boolean {
 }
 
 function resultName(error: unknown): string {
-  const { errcode, code, message } = (error ?? {}) as { errcode?: unknown; code?: unknown; message?: unknown };
+  const { errcode, code, message, name } = Object(error) as Record<"code" | "errcode" | "message" | "name", unknown>;
+  // Deno has not even asked SQLite.
+  if (name === "NotCapable") return "SQLITE_PERM";
   if (typeof errcode === "number") return NAMES[errcode & 0xff] ?? `SQLITE_${errcode}`;
   const known = Object.values(NAMES);
   if (typeof code === "string" && code.startsWith("SQLITE_")) {
     return known.find((name) => code.startsWith(name)) ?? code;
   }
   // Some runtimes give no code, only the sentence of SQLite.
-  if (/database( table)? is locked/.test(String(message))) return "SQLITE_BUSY";
-  return /constraint failed/.test(String(message)) ? "SQLITE_CONSTRAINT" : "SQLITE_ERROR";
+  const text = String(message);
+  return SENTENCES.find(([sentence]) => sentence.test(text))?.[1] ?? "SQLITE_ERROR";
 }

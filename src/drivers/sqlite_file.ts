@@ -49,7 +49,8 @@ export async function createFile(path: string): Promise<void> {
   } catch (error) {
     const code = String((error as { code?: unknown }).code ?? "");
     if (code === "EEXIST") return;
-    throw new DatabaseError(`Cannot open the database file: ${code || "permission denied"}; nothing was changed`, {
+    const why = code || "permission denied; on Deno give --allow-read and --allow-write";
+    throw new DatabaseError(`Cannot open the database file: ${why}; nothing was changed`, {
       outcome: "not_applied",
       reason: code === "EACCES" || code === "EPERM" || code === "" ? "permission" : "connection",
       statement: "open the database file",

@@ -8,6 +8,7 @@ import { combineContract } from "./combine.ts";
 import { consumerContract } from "./consumer.ts";
 import type { Context } from "./context.ts";
 import { countsContract } from "./counts.ts";
+import { doctorContract } from "./doctor.ts";
 import { driftContract } from "./drift.ts";
 import { eventsContract } from "./events.ts";
 import { flowContract } from "./flow.ts";
@@ -64,6 +65,7 @@ export function contract(context: Context): void {
   adminMessagesContract(context);
   adminArchiveContract(context);
   adminReportsContract(context);
+  doctorContract(context);
   maintenanceContract(context);
   statementsContract(context);
   schemaContract(context);

@@ -1,0 +1,56 @@
+/** What a command tells beside its data. */
+import type { Logger } from "../../mod.ts";
+import { paint, printable, printableLines, type Style } from "./text.ts";
+
+/** From the most important words to the least. */
+export const LEVELS = ["error", "warn", "info", "debug", "trace"] as const;
+
+/** How much is told. */
+export type Level = typeof LEVELS[number];
+
+/** Where words go, and which. */
+export interface LogOptions {
+  readonly level: Level;
+  readonly write: (text: string) => void;
+  /** In a file each line says when and how important. */
+  readonly isFile: boolean;
+  readonly hasColor: boolean;
+}
+
+/** Takes words of every level. */
+export interface Log extends Logger {
+  trace(message: string): void;
+  /** Tells why the command has failed. */
+  fail(message: string): void;
+  /** Whether words of a level are told. */
+  tells(level: Level): boolean;
+}
+
+const MARKS: Readonly<Record<Level, readonly [mark: string, style: Style | undefined]>> = {
+  error: ["error: ", "red"],
+  warn: ["warning: ", "yellow"],
+  info: ["", undefined],
+  debug: ["debug: ", "dim"],
+  trace: ["trace: ", "dim"],
+};
+
+/** Makes a log. */
+export function openLog({ level, write, isFile, hasColor }: LogOptions): Log {
+  const tells = (one: Level): boolean => LEVELS.indexOf(one) <= LEVELS.indexOf(level);
+  const tell = (one: Level, own?: string) => (message: string): void => {
+    if (!tells(one)) return;
+    const [preset, style] = MARKS[one];
+    const mark = own ?? preset;
+    if (isFile) return write(`${new Date().toISOString()} ${one.toUpperCase()} ${printable(message)}\n`);
+    write(`${style === undefined ? mark : paint(mark, style, hasColor)}${printableLines(message)}\n`);
+  };
+  return {
+    fail: tell("error", "pgqrs: "),
+    error: tell("error"),
+    warn: tell("warn"),
+    info: tell("info"),
+    debug: tell("debug"),
+    trace: tell("trace"),
+    tells,
+  };
+}

@@ -1,0 +1,141 @@
+/** How messages are shown, and how lists of them are read page by page. */
+import type { ArchivedMessage, ArchiveQuery, Message, Page } from "../../mod.ts";
+import { given, type Output, type Row } from "./command.ts";
+
+/** What a table shows of messages that live. */
+export const LIVE_COLUMNS: readonly string[] = [
+  "id",
+  "state",
+  "priority",
+  "attempts",
+  "visibleAt",
+  "worker",
+  "key",
+  "payload",
+];
+/** What a table shows of messages that have ended. */
+export const ENDED_COLUMNS: readonly string[] = [
+  "id",
+  "outcome",
+  "reason",
+  "attempts",
+  "archivedAt",
+  "archivedBy",
+  "payload",
+];
+
+/** Pages are read one after the other, so that any number of rows fits into memory. */
+const PAGE = 1_000;
+const PRESET_LIMIT = 100;
+
+/** A message that lives. */
+export function liveRow(message: Message): Row {
+  const {
+    id,
+    queue,
+    state,
+    priority,
+    attempts,
+    maxAttempts,
+    enqueuedAt,
+    visibleAt,
+    leaseUntil,
+    worker,
+    key,
+    headers,
+    payload,
+  } = message;
+  return {
+    id,
+    queue,
+    state,
+    priority,
+    attempts,
+    maxAttempts,
+    enqueuedAt,
+    visibleAt,
+    leaseUntil,
+    worker,
+    key,
+    headers,
+    payload,
+  };
+}
+
+/** A message that has ended. */
+export function endedRow(message: ArchivedMessage): Row {
+  const {
+    id,
+    queue,
+    outcome,
+    reason,
+    attempts,
+    enqueuedAt,
+    archivedAt,
+    archivedBy,
+    processingMs,
+    key,
+    headers,
+    error,
+    result,
+    payload,
+  } = message;
+  return {
+    id,
+    queue,
+    outcome,
+    reason,
+    attempts,
+    enqueuedAt,
+    archivedAt,
+    archivedBy,
+    processingMs,
+    key,
+    headers,
+    error,
+    result,
+    payload,
+  };
+}
+
+/** A list that is read while it is printed, and the sentence that tells how to go on behind it. */
+export function pages<T>(
+  read: (page: { limit: number; cursor?: string }) => Promise<Page<T>>,
+  rowOf: (item: T) => Row,
+  { flags, columns, tell }: {
+    readonly flags: Readonly<Record<string, unknown>>;
+    readonly columns: readonly string[];
+    readonly tell: (text: string) => void;
+  },
+): Output {
+  const { limit = PRESET_LIMIT, cursor } = flags as { limit?: number; cursor?: string };
+  return { data: rows(), columns };
+
+  async function* rows(): AsyncGenerator<Row> {
+    let next: string | null | undefined = cursor;
+    for (let left = limit; left > 0;) {
+      // A limit of 0 is refused by the library with the range.
+      const page: Page<T> = await read({ limit: Math.min(left, PAGE), ...given({ cursor: next ?? undefined }) });
+      yield* page.items.map(rowOf);
+      left -= page.items.length;
+      next = page.cursor;
+      if (next === null) return;
+    }
+    tell(`There is more: --cursor ${next}`);
+  }
+}
+
+/** Which ended messages are meant, from the flags. */
+export function endedFilter(queue: string | undefined, flags: Readonly<Record<string, unknown>>): ArchiveQuery {
+  const olderMs = flags["older-than"] as number | undefined;
+  return given({
+    queue,
+    outcome: flags.outcome as "cancelled" | "failed" | "succeeded",
+    reason: flags.reason as string,
+    type: flags["message-type"] as string,
+    key: flags.key as string,
+    worker: flags.worker as string,
+    since: flags.since as Date,
+    before: (flags.before as Date | undefined) ?? (olderMs === undefined ? undefined : new Date(Date.now() - olderMs)),
+  });
+}
