@@ -30,6 +30,8 @@ for (const backend of backends) {
   describe(`on ${backend.name}`, () => {
     let scene: Scene;
     let bare: TestDatabase;
+    // What fails is told alike in all of them; on the slower backend one is enough.
+    const formats = backend.name === "Postgres" ? FORMATS.slice(0, 1) : FORMATS;
     before(async () => {
       [scene, bare] = [await openScene(backend), await backend.bare()];
     });
@@ -51,7 +53,7 @@ for (const backend of backends) {
       });
 
       test(`${one.usage} finds nothing`, async () => {
-        for (const format of FORMATS) {
+        for (const format of formats) {
           for (const line of one.missing ?? []) {
             const { code, out, err } = await tryOn(scene.dsn, `${line} --format ${format}`);
             assertEquals({ code, out }, { code: 3, out: "" }, `${line}: ${err}`);
@@ -66,7 +68,7 @@ for (const backend of backends) {
       });
 
       test(`${one.usage} refuses bad input`, async () => {
-        for (const format of FORMATS) {
+        for (const format of formats) {
           for (const line of [one.bad, `${one.found} --no-such-flag`, `${one.found} --timeout soon`]) {
             const { code, out, err } = await tryOn(scene.dsn, `${line} --format ${format}`);
             assertEquals({ code, out }, { code: 2, out: "" }, `${line}: ${err}`);
@@ -77,7 +79,7 @@ for (const backend of backends) {
 
       test(`${one.usage} says how to install where nothing is`, async () => {
         if (one.works !== undefined) return;
-        for (const format of FORMATS) {
+        for (const format of formats) {
           const { code, out, err } = await tryOn(bare.dsn, `${agreed(one)} --format ${format}`);
           assertEquals(code, 1, err);
           // The doctor tells everything that it finds as data.
@@ -86,7 +88,9 @@ for (const backend of backends) {
         }
       });
 
-      if (one.preview !== undefined) test(`${one.usage} destroys only what it may`, () => destroys(scene, one));
+      if (one.preview !== undefined) {
+        test(`${one.usage} destroys only what it may`, () => destroys(scene, one, formats));
+      }
     }
 
     test("what was only looked at is as it was", async () => {
@@ -251,10 +255,10 @@ async function tellsUnreachable(one: CommandCase, format: Format): Promise<void>
   assertMatch(err, /^warning: [^\n]+PGQRS_DSN[^\n]+\npgqrs: [^\n]+\n$/);
 }
 
-async function destroys(scene: Scene, one: CommandCase): Promise<void> {
+async function destroys(scene: Scene, one: CommandCase, formats: readonly Format[]): Promise<void> {
   await onScene(scene, one, async (dsn) => {
     const was = await lookAt(dsn);
-    for (const format of FORMATS) {
+    for (const format of formats) {
       const line = `${one.found} --format ${format}`;
       const unasked = await tryOn(dsn, line);
       assertEquals([unasked.code, unasked.out], [5, ""]);
