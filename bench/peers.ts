@@ -188,6 +188,12 @@ function write(rows: readonly string[][], facts: readonly string[], titles: read
   const cells = (line: string): string[] => line.split("|").slice(1, -1).map((cell) => cell.trim());
   const former = readPart("Beside other queues").split("\n").filter((line) => line.startsWith("| ")).map(cells);
   const known = new Map([...former, ...rows].map((row) => [row[0], row]));
+  // The grounds of rows that stay are told of too; those of one kind begin alike.
+  const kindOf = (title: string): string => title.split(" ", 1)[0] as string;
+  const earlier = readPart("Beside other queues").split("\n").flatMap((line) =>
+    /^- ((?:PostgreSQL|SQLite) .*)$/.exec(line)?.[1] ?? []
+  );
+  const kept = earlier.filter((title) => !titles.some((one) => kindOf(one) === kindOf(title)));
   const order = workloads.flatMap(({ measures }) => measures.map(({ title }) => title));
   const table = order.flatMap((title) => known.has(title) ? [known.get(title) as string[]] : []);
   writePart("Beside other queues", [
@@ -197,7 +203,7 @@ function write(rows: readonly string[][], facts: readonly string[], titles: read
     "run again are those of an earlier run.",
     "",
     ...facts,
-    ...titles.map((title) => `- ${title}`),
+    ...[...titles, ...kept].map((title) => `- ${title}`),
     "",
     ...tableOf(HEAD, table, WORDS),
   ]);

@@ -138,7 +138,8 @@ export class Producer<T = unknown> {
       const { notify = true } = options;
       checkBoolean("notify", notify);
       const encoded = await this.#encode(payload, options, "payload");
-      return this.#toMessage(await this.#sender.one(encoded, { ...options, ...letIn, notify }));
+      const stored = await this.#sender.one(encoded, { ...options, ...letIn, notify });
+      return this.#toMessage(stored, decodeJson(stored.encoded.text));
     }, options);
   }
 
@@ -162,14 +163,15 @@ export class Producer<T = unknown> {
     const { unique, places } = foldKeys(list);
     const texts = unique.map(({ text }) => text);
     const common = options.each === undefined ? (unique[0] as Encoded).item : unique.map(({ item }) => item);
-    const stored = await this.#sender.all(texts, common, { ...options, notify });
-    const messages: Message<T>[] = [];
-    const stretch = new Stretch();
-    for (const place of places) {
-      messages.push(this.#toMessage({ encoded: unique[place] as Encoded, enqueued: stored[place] as Enqueued }));
-      if (stretch.isOver) await stretch.takeTurns();
-    }
-    return messages;
+    // The payloads of the messages are read back while the database works.
+    const [stored, copies] = await Promise.all([
+      this.#sender.all(texts, common, { ...options, notify }),
+      inStretches(places, (place) => decodeJson(texts[place] as string)),
+    ]);
+    return await inStretches(places, (place, i) => {
+      const sent = { encoded: unique[place] as Encoded, enqueued: stored[place] as Enqueued };
+      return this.#toMessage(sent, copies[i]);
+    });
   }
 
   async #encodeAll(payloads: readonly T[], options: EnqueueManyOptions<T>): Promise<Encoded[]> {
@@ -206,13 +208,14 @@ export class Producer<T = unknown> {
     return encodeJson(payload, { what, ...(maxBytes && { maxBytes }), ...(maxDepth && { maxDepth }) });
   }
 
-  #toMessage({ encoded: { text, item, atMs, headers }, enqueued: { id, at, maxAttempts, found } }: Stored): Message<T> {
+  #toMessage({ encoded, enqueued: { id, at, maxAttempts, found } }: Stored, payload: unknown): Message<T> {
+    const { item, atMs, headers } = encoded;
     const dueAt = found?.dueAt ?? atMs ?? at + (item.delay_ms ?? 0);
     const state: MessageState = found?.state ?? (dueAt > at ? "delayed" : "ready");
     return {
       id,
       queue: this.#queue.name,
-      payload: decodeJson(text) as T,
+      payload: payload as T,
       state,
       priority: found?.priority ?? item.priority ?? 0,
       key: item.key ?? null,
@@ -247,6 +250,17 @@ class Stretch {
     await new Promise((resolve) => setTimeout(resolve, 0));
     this.#endsAt = performance.now() + STRETCH_MS;
   }
+}
+
+/** Maps a list; a long one lets timers have their turn meanwhile. */
+async function inStretches<T, R>(list: readonly T[], map: (item: T, index: number) => R): Promise<R[]> {
+  const out: R[] = [];
+  const stretch = new Stretch();
+  for (let i = 0; i < list.length; i++) {
+    out.push(map(list[i] as T, i));
+    if (stretch.isOver) await stretch.takeTurns();
+  }
+  return out;
 }
 
 /**

@@ -27,6 +27,8 @@ import { COMMIT_MS, endWithin, rolledBack, runParts, TransactionClock } from "./
 
 /** How many statements may be under way on one connection, well below the hundred at which the client misbehaves. */
 const PIPELINE = 50;
+/** How many parts of a large list are sent ahead: while the server works on one, the next is made ready and travels. */
+const AHEAD = 1;
 /** How many more places there are for control where it has no connection of its own. */
 const RESERVE = 10;
 /** How long a server may be silent that is asked whether it is there. */
@@ -276,7 +278,7 @@ class LaneTransaction implements TransactionConnection {
   async query({ name, parts }: Rendered, options: CallOptions = {}): Promise<readonly Row[]> {
     this.#clock.assertOpen();
     const limits = this.#clock.within(options);
-    return await runParts(parts, (part) => this.#lane.query(name, part, limits, this.#session));
+    return await runParts(parts, (part) => this.#lane.query(name, part, limits, this.#session), AHEAD);
   }
 
   async run(text: string, values: readonly unknown[]): Promise<readonly Record<string, unknown>[]> {

@@ -103,17 +103,26 @@ export function rolledBack(error: unknown): unknown {
 
 /**
  * Executes the parts of a statement inside a transaction that is open already, as one unit: when one of them fails, those
- * before it are undone and the caller's transaction goes on.
+ * before it are undone and the caller's transaction goes on. Up to `ahead` parts are sent before an earlier one is answered.
  */
 export async function runParts(
   parts: readonly RenderedPart[],
   execute: (part: RenderedPart) => Promise<readonly Row[]>,
+  ahead = 0,
 ): Promise<readonly Row[]> {
   if (parts.length === 1) return await execute(parts[0] as RenderedPart);
   await execute(SAVEPOINT);
   try {
     const rows: Row[] = [];
-    for (const part of parts) rows.push(...await execute(part));
+    const underWay: Promise<readonly Row[]>[] = [];
+    for (const part of parts) {
+      const answer = execute(part);
+      // It fails too when one before it does, and that is the one to tell of.
+      answer.catch(() => {});
+      underWay.push(answer);
+      if (underWay.length > ahead) rows.push(...await underWay.shift() as readonly Row[]);
+    }
+    for (const answer of underWay) rows.push(...await answer);
     await execute(RELEASE);
     return rows;
   } catch (error) {
