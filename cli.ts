@@ -12,7 +12,6 @@
  *
  * @module
  */
-import process from "node:process";
 import type { Io } from "./src/cli/io.ts";
 import { VERSION } from "./src/cli/version.ts";
 
@@ -39,18 +38,27 @@ export async function main(argv: readonly string[], io: Io): Promise<number> {
   return await main(argv, io);
 }
 
+/** What there is without an import: on Deno, to load `node:process` takes longer than to tell the version. */
+interface Runtime {
+  readonly Deno?: { readonly args: readonly string[] };
+  readonly process?: { readonly argv: readonly string[] };
+}
+
+const runtime: Runtime = globalThis;
+
 /** Whether this file is the program: Node tells it by itself from version 24.2 on. */
 async function isEntry(): Promise<boolean> {
   const [{ realpathSync }, { fileURLToPath }] = await Promise.all([import("node:fs"), import("node:url")]);
-  const [, path] = process.argv;
+  const path = runtime.process?.argv[1];
   return path !== undefined && realpathSync(path) === fileURLToPath(import.meta.url);
 }
 
 if (import.meta.main ?? await isEntry()) {
-  const argv = process.argv.slice(2);
+  const argv = runtime.Deno?.args ?? runtime.process?.argv.slice(2) ?? [];
   // Nothing else is loaded for it, because scripts ask for it before everything else.
   if (argv.length === 1 && argv[0] === "--version") console.log(`pgqrs ${VERSION}`);
   else {
+    const { default: process } = await import("node:process");
     const { openTerminal } = await import("./src/cli/terminal.ts");
     const terminal = openTerminal();
     const code = await main(argv, terminal);

@@ -44,6 +44,8 @@ export interface ConnectOptions {
    * @default true
    */
   readonly listen?: boolean;
+  /** Whether a SQLite file is made when there is none, instead of failing. @default true */
+  readonly create?: boolean;
   /** A clock for tests, in milliseconds since the epoch. It replaces the database's in everything that is stored. */
   readonly clock?: () => number;
 }
@@ -54,6 +56,7 @@ export type ConnectTarget = Config | LibsqlClient | PostgresClient | SqliteClien
 const OPTIONS: readonly string[] = [
   "clock",
   "connectTimeoutMs",
+  "create",
   "listen",
   "logger",
   "maxConnections",
@@ -87,14 +90,15 @@ export async function connect(target?: ConnectTarget, options: ConnectOptions = 
   checkOptions("connect", options, OPTIONS);
   checkTarget(target);
   const config = await configOf(target, options);
+  const { listen, clock, create = true } = options;
+  checkBoolean("create", create);
   const logger = options.logger === undefined ? undefined : guardLogger(options.logger);
   const driverOptions = driverOptionsOf(config, { ...options, ...(logger !== undefined && { logger }) });
   const hasAddress = target === undefined || typeof target === "string" || target instanceof Config;
-  const driver = hasAddress ? await open(config.dsn, driverOptions) : await adopt(target, driverOptions);
+  const driver = hasAddress ? await open(config.dsn, driverOptions, create) : await adopt(target, driverOptions);
   const { leaseMs, maxAttempts, maxBatchSize, pollIntervalMs, schema } = config;
   const settings: Settings = { leaseMs, maxAttempts, maxBatchSize, pollIntervalMs, timeoutMs: driverOptions.timeoutMs };
   const scope = await openScope();
-  const { listen, clock } = options;
   return new Store(
     new Database(driver, { dialect: driver.dialect, schema, clock }, settings, { scope, logger, isListening: listen }),
   );
@@ -144,10 +148,10 @@ function driverOptionsOf(config: Config, options: ConnectOptions): DriverOptions
 }
 
 /** Opens the driver for a DSN. Each is a literal dynamic import, so that none is loaded unless it is used. */
-async function open(dsn: string, options: DriverOptions): Promise<Driver> {
+async function open(dsn: string, options: DriverOptions, create: boolean): Promise<Driver> {
   if (/^postgres(ql)?:/.test(dsn)) return (await import("./drivers/postgres.ts")).openPostgres(dsn, options);
   if (/^(libsql|turso|https?):/.test(dsn)) return await (await import("./drivers/libsql.ts")).openLibsql(dsn, options);
-  return await (await import("./drivers/sqlite.ts")).openSqlite(dsn, options);
+  return await (await import("./drivers/sqlite.ts")).openSqlite(dsn, options, create);
 }
 
 /** Makes a driver of the caller's client, known by what it can do. */

@@ -1,6 +1,6 @@
 /** The `pgqrs` command as real processes: exit codes, streams, signals, settings, a terminal. */
 import { assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
-import { readFileSync } from "node:fs";
+import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, test } from "node:test";
 import { connect } from "@pgqrs/pgqrs";
@@ -52,6 +52,7 @@ describe("pgqrs as a process", () => {
 
   test("ends with 2 when the command line cannot be used", async () => {
     using place = openPlace();
+    place.write("jobs.db", "");
     const cases: [args: string[], says: RegExp][] = [
       [["queu", "list"], /did you mean pgqrs queue\?/],
       [["queue", "creat", "x"], /did you mean pgqrs queue create\?/],
@@ -82,6 +83,7 @@ describe("pgqrs as a process", () => {
   test("ends with 1, 3, 4 or 5 when it failed, found nothing, reached nothing or was refused", async () => {
     using place = await openInstalled();
     using empty = openPlace();
+    empty.write("jobs.db", "");
     await place.json("message", "send", "tasks", "1");
     await using silence = await startSilence();
     const cases: [code: number, args: string[], says: RegExp, place?: Place][] = [
@@ -127,6 +129,38 @@ describe("pgqrs as a process", () => {
       assertMatch(err, /^pgqrs: Cannot open the database file: [^\n]+\n$/);
       assertEquals(code, 4, err);
     });
+  });
+
+  test("ends with 4 when there is no file of the database, says what makes one, and does not do so itself", async () => {
+    using place = openPlace();
+    const lines: [line: string, dsn: string, name?: string][] = [
+      ["queue list", "sqlite:slip.db"],
+      ["stats", "sqlite:slip.db", "slip.db"],
+      ["doctor", "file:slip.db?synchronous=normal", "slip.db"],
+      ["verify", `sqlite:${join(place.folder, "slip.db")}`, join(place.folder, "slip.db")],
+      ["migrate --print", "file:a%20slip.db", "a slip.db"],
+      ["uninstall --yes", "sqlite:no/such/folder/jobs.db", "no/such/folder/jobs.db"],
+      ["queue create tasks", "file:slip.db"],
+      ["message send tasks 1", "sqlite:slip.db"],
+      ["worker run tasks --exec cat --drain", "sqlite:slip.db"],
+    ];
+    await forAll(lines, async ([line, dsn, name = "slip.db"]) => {
+      const { code, out, err } = await place.pgqrs([...line.split(" "), "--dsn", dsn]);
+      const told = `pgqrs: Cannot open the database file: there is no file ${name}; run "pgqrs install" to make it\n`;
+      assertEquals({ code, out, err }, { code: 4, out: "", err: told });
+    });
+    const secret = await place.pgqrs(["queue", "list", "--dsn", "sqlite:me:hush@host/jobs.db"]);
+    assertEquals([secret.code, secret.err.includes("hush")], [4, false], secret.err);
+    const memory = await place.pgqrs(["queue", "list", "--dsn", "sqlite::memory:"]);
+    assertEquals(memory.code, 1);
+    assertMatch(memory.err, /pgqrs is not installed/);
+    assertEquals((await place.pgqrs(["config", "--dsn", "sqlite:slip.db"])).code, 0);
+    assertEquals(readdirSync(place.folder), []);
+
+    for (const [command, dsn] of [["install", "file:jobs.db?synchronous=normal"], ["migrate", "sqlite:more/jobs.db"]]) {
+      assertEquals((await place.pgqrs([String(command), "--dsn", String(dsn)])).code, 0);
+      assertEquals((await place.pgqrs(["verify", "--dsn", String(dsn)])).code, 0);
+    }
   });
 
   test("works a queue from the first command to the last", async () => {

@@ -208,10 +208,12 @@ describe("the package packed for npm", () => {
     test(`the library works on ${name}`, async () => {
       const database = await freshPostgres();
       try {
-        const output = await outputOf([program, "main.mjs", database.dsn], { cwd: library });
-        // There is no node:sqlite before Node 22.5.
-        const sqlite = name === "Node 20" ? "No such built-in module: node:sqlite" : "sqlite";
+        const file = `${name}.db`;
+        const output = await outputOf([program, "main.mjs", database.dsn, file], { cwd: library });
+        const hasSqlite = name !== "Node 20";
+        const sqlite = hasSqlite ? "sqlite" : NO_SQLITE;
         assertEquals(output.trim().split("\n"), ["postgres://a:***@h/db", "ConfigError true", sqlite, "archived true"]);
+        assertEquals(existsSync(join(library, file)), hasSqlite);
       } finally {
         await database.close();
       }
@@ -227,10 +229,17 @@ describe("the package packed for npm", () => {
   }
 });
 
+const NO_SQLITE =
+  "ConfigError: Cannot use the SQLite DSN: on Node it needs version 22.16 or newer, for its node:sqlite true";
 const MAIN = `import { Config, ConfigError, connect } from "@pgqrs/pgqrs";
   console.log(Config.fromDsn("postgres://a:b@h/db").toJSON().dsn);
   try { Config.fromDsn("nowhere:"); } catch (error) { console.log(error.name, error instanceof ConfigError); }
-  try { await (await connect("sqlite::memory:")).close(); console.log("sqlite"); } catch (error) { console.log(error.message); }
+  try {
+    await (await connect(\`sqlite:\${process.argv[3]}\`)).close();
+    console.log("sqlite");
+  } catch (error) {
+    console.log(String(error), error instanceof ConfigError);
+  }
   const store = await connect(process.argv[2]);${WORK}`;
 
 /** The Node of this machine, whatever it is, and those runtimes that npm has. */

@@ -11,7 +11,8 @@ import { freshLibsql, freshPostgres, freshSqliteFile, type TestDatabase } from "
 
 const LIBRARY = fileURLToPath(new URL("./support/edge_process.ts", import.meta.url));
 const CLI = fileURLToPath(new URL("../cli.ts", import.meta.url));
-const DENO = [process.execPath, "run", "--quiet", "--no-check", "--no-prompt"];
+/** Where no flag speaks of permissions, `node:child_process` of Deno gives the child all that its parent has. */
+const DENO = [process.execPath, "run", "--quiet", "--no-check", "--no-prompt", "--deny-ffi"];
 
 /** A database, all that its backend needs, and what is said without one of these. */
 interface Backend {
@@ -42,8 +43,8 @@ const backends: Readonly<Record<string, () => Promise<Backend>>> = {
   async libSQL() {
     const database = await freshLibsql();
     const { host } = new URL(database.dsn);
-    // What is told without it depends on the client, which keeps the reason to itself.
-    return { database, needs: [`--allow-net=${host}`], without: {} };
+    const without = { "--allow-net": /Cannot \w+: Deno needs the permission --allow-net; nothing was changed/ };
+    return { database, needs: [`--allow-net=${host}`], without };
   },
 };
 

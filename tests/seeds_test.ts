@@ -136,7 +136,8 @@ async function testQueueCommands({ type, done, rows }: Typist, payload: string):
 
 describe("readme-0.2", () => {
   onEach("installs, verifies, sends, dequeues and deletes", async (typist) => {
-    assertEquals((await typist.type("pgqrs verify")).code, 1);
+    // On SQLite there is not even a file.
+    assertEquals((await typist.type("pgqrs verify")).code, typist.dsn.startsWith("sqlite:") ? 4 : 1);
     await typist.done("pgqrs install");
     assertStringIncludes((await typist.done("pgqrs verify")).err, "The schema is as it was installed\n");
     await testQueueCommands(typist, '{"message": "Hello, World!", "priority": 1}');

@@ -73,7 +73,7 @@ async function run(command: Command, call: Call, setting: Setting): Promise<numb
   }
   const begin = performance.now();
   const work = (async () => {
-    const store = await connect(config, { ...limitsOf(call, config), logger: log });
+    const store = await connect(config, { ...limitsOf(call, config), create: createsFile(command, call), logger: log });
     // Not "await using": the package is also run as it is by Node 20, which does not know that.
     try {
       await runIn(store, command, call, setting);
@@ -154,6 +154,11 @@ function limitsOf({ flags }: Call, { sources }: Config): { connectTimeoutMs?: nu
   const timeoutMs = flags.timeout as number | undefined;
   if (timeoutMs !== undefined) return { connectTimeoutMs: timeoutMs, timeoutMs };
   return sources.connectTimeoutMs === "default" ? { connectTimeoutMs: CONNECT_MS } : {};
+}
+
+/** Whether a command may make the file of the database: for all others a path without one is a slip of the pen. */
+function createsFile(command: Command, { flags }: Call): boolean {
+  return /^(install|migrate)$/.test(nameOf(command)) && flags.print !== true;
 }
 
 function isWithoutDsn(error: unknown): boolean {

@@ -78,6 +78,8 @@ export async function openLibsql(dsn: string, options: DriverOptions): Promise<D
  */
 async function sendOnce(request: Request): Promise<Response> {
   const { method, headers, url, signal } = request;
+  // Deno's `fetch` would say the same, but a stream that it refuses keeps the process alive for ever.
+  if (isDenied(url)) throw new Error("Requires net access");
   const body = new Blob([await request.text()]).stream();
   const init: RequestInit & { readonly duplex: "half" } = { method, headers, signal, body, duplex: "half" };
   const response = await fetch(url, init);
@@ -85,6 +87,21 @@ async function sendOnce(request: Request): Promise<Response> {
   // The client would keep what the page says and forget the status, which alone tells what has happened.
   await response.body?.cancel();
   throw new Error(`HTTP status ${response.status}`);
+}
+
+/** What we use of Deno, where there is one. */
+interface Runtime {
+  readonly Deno?: {
+    readonly permissions?: { requestSync?(wanted: { name: "net"; host: string }): { readonly state: string } };
+  };
+}
+
+/** Whether Deno lets no request go there; at a terminal it asks the user first, as for every permission. */
+function isDenied(url: string): boolean {
+  const { Deno: deno }: Runtime = globalThis;
+  const { hostname, port, protocol } = new URL(url);
+  const host = `${hostname}:${port || (protocol === "https:" ? "443" : "80")}`;
+  return deno?.permissions?.requestSync?.({ name: "net", host }).state === "denied";
 }
 
 /** Makes a driver of a client that the caller made and goes on owning. */
@@ -229,13 +246,17 @@ function toRows({ rows, columns }: LibsqlResult): Row[] {
 
 /** What the runtimes say when a request has never left the process: refused, or of a name that nobody knows. */
 const UNSENT =
-  /ECONNREFUSED|ENOTFOUND|EAI_AGAIN|ConnectionRefused|[Cc]onnection refused|Unable to connect|client error \(Connect\)/;
+  /ECONNREFUSED|ENOTFOUND|EAI_AGAIN|ConnectionRefused|[Cc]onnection refused|Unable to connect|client error \(Connect\)|Requests to port/;
+
+/** What Deno says when it does not let a request go. */
+const DENIED = /Requires net access/;
 
 function toFailure(error: unknown, statement: string): DatabaseError {
   if (error instanceof DatabaseError) return error;
   const { code } = error as { code?: unknown };
   if (typeof code === "string" && code.startsWith("SQLITE_")) return toDatabaseError(error, statement);
   const text = textOf(error);
+  if (DENIED.test(text)) return unsent(statement, "permission", "Deno needs the permission --allow-net");
   const status = /HTTP status (\d+)/.exec(text)?.[1];
   const isRefused = status !== undefined && status.startsWith("4") && status !== "408";
   return connectionFailure(statement, UNSENT.test(text) || isRefused ? "not_applied" : "unknown", status);

@@ -323,7 +323,7 @@ function connectError(error: unknown): DatabaseError {
     : code ?? missingPermission(error) ?? "connection failed";
   return new DatabaseError(`Cannot connect to the database: ${why}; nothing was changed`, {
     outcome: "not_applied",
-    reason: code !== undefined && code.startsWith("28") ? "permission" : "connection",
+    reason: code?.startsWith("28") === true || missingPermission(error) !== undefined ? "permission" : "connection",
     statement: "connect",
     ...(isServer && code !== undefined ? { sqlState: code } : {}),
   });

@@ -5,7 +5,7 @@
  * SQLite; a busy database is asked again after a pause of ours, during which timers and heartbeats run. One connection
  * serves everything, and a queue in front of it keeps a transaction to itself.
  */
-import { DatabaseError } from "../errors.ts";
+import { ConfigError, DatabaseError } from "../errors.ts";
 import { sqlite as dialect } from "../sql/dialect.ts";
 import type {
   CallOptions,
@@ -21,7 +21,7 @@ import type { Rendered, RenderedPart } from "../sql/sql.ts";
 import { joinExecute } from "./foreign.ts";
 import { Gate } from "./gate.ts";
 import { isBusy, toDatabaseError } from "./sqlite_failure.ts";
-import { createFile, parseSqliteDsn } from "./sqlite_file.ts";
+import { createFile, findFile, parseSqliteDsn } from "./sqlite_file.ts";
 import { WriteAheadLog } from "./sqlite_log.ts";
 import { encodeCallerValue } from "./sqlite_value.ts";
 import { CALLERS, COMMIT_MS, endWithin, rolledBack, runParts, TransactionClock, Turns } from "./transaction.ts";
@@ -58,13 +58,13 @@ const STRETCH_MS = 8;
 /** How often to look whether another connection has committed, while anybody wants to know. */
 const LOOK_MS = 10;
 
-/** Opens a database file, creating it for this user alone, or a database in memory. */
-export async function openSqlite(dsn: string, options: DriverOptions): Promise<Driver> {
+/** Opens a database in memory, or a file; with `create` one that is not there is made for this user alone. */
+export async function openSqlite(dsn: string, options: DriverOptions, create = true): Promise<Driver> {
   const { path, synchronous } = parseSqliteDsn(dsn);
-  const { DatabaseSync } = await import("node:sqlite");
+  const { DatabaseSync } = await loadSqlite();
   const { resolve } = await import("node:path");
   const { setImmediate } = await import("node:timers");
-  if (path !== ":memory:") await createFile(path);
+  if (path !== ":memory:") await (create ? createFile(path) : findFile(path));
   const client = openFile(() => new DatabaseSync(path) as unknown as SqliteClient);
   const log = path === ":memory:" || !options.useWal ? undefined : new WriteAheadLog(resolve(path), client);
   const driver = new SqliteDriver(client, { ...options, setImmediate }, true, log);
@@ -329,6 +329,17 @@ class SqliteTransaction implements TransactionConnection {
       throw toDatabaseError(error, name);
     }
   }
+}
+
+/**
+ * Loads what the runtime has. Node has it from 22.5 on, before 22.13 behind a flag, and before 22.16 without rows as arrays.
+ *
+ * @throws {ConfigError} when that is not enough, before any file is touched.
+ */
+async function loadSqlite(): Promise<typeof import("node:sqlite")> {
+  const sqlite = await import("node:sqlite").catch(() => undefined);
+  if (sqlite !== undefined && "setReturnArrays" in sqlite.StatementSync.prototype) return sqlite;
+  throw new ConfigError("Cannot use the SQLite DSN: on Node it needs version 22.16 or newer, for its node:sqlite");
 }
 
 function openFile(open: () => SqliteClient): SqliteClient {

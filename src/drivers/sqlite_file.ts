@@ -1,4 +1,4 @@
-/** Reads a `sqlite:` or `file:` DSN, and creates the file for its owner alone. */
+/** Reads a `sqlite:` or `file:` DSN, and creates the file for its owner alone, or looks whether there is one. */
 import { ConfigError, DatabaseError } from "../errors.ts";
 
 /** What a DSN says. */
@@ -47,13 +47,33 @@ export async function createFile(path: string): Promise<void> {
     await mkdir(dirname(path), { recursive: true, mode: 0o700 });
     await (await open(path, "wx", 0o600)).close();
   } catch (error) {
-    const code = String((error as { code?: unknown }).code ?? "");
-    if (code === "EEXIST") return;
-    const why = code || "permission denied; on Deno give --allow-read and --allow-write";
-    throw new DatabaseError(`Cannot open the database file: ${why}; nothing was changed`, {
-      outcome: "not_applied",
-      reason: code === "EACCES" || code === "EPERM" || code === "" ? "permission" : "connection",
-      statement: "open the database file",
-    });
+    if (codeOf(error) !== "EEXIST") throw openError(codeOf(error));
   }
+}
+
+/** Looks whether there is a file, because SQLite would make one. @throws {DatabaseError} if there is none. */
+export async function findFile(path: string): Promise<void> {
+  const { stat } = await import("node:fs/promises");
+  try {
+    await stat(path);
+  } catch (error) {
+    const code = codeOf(error);
+    if (code !== "ENOENT") throw openError(code);
+    // A name and a password may stand in it, by mistake.
+    const name = path.includes("@") ? "such file" : `file ${path}`;
+    throw openError(code, `there is no ${name}; run "pgqrs install" to make it`);
+  }
+}
+
+function codeOf(error: unknown): string {
+  return String((error as { code?: unknown }).code ?? "");
+}
+
+function openError(code: string, told?: string): DatabaseError {
+  const why = code || "permission denied; on Deno give --allow-read and --allow-write";
+  return new DatabaseError(`Cannot open the database file: ${told ?? `${why}; nothing was changed`}`, {
+    outcome: "not_applied",
+    reason: code === "EACCES" || code === "EPERM" || code === "" ? "permission" : "connection",
+    statement: "open the database file",
+  });
 }

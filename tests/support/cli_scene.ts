@@ -4,7 +4,7 @@
  * @module
  */
 import { randomUUID } from "node:crypto";
-import { copyFileSync } from "node:fs";
+import { copyFileSync, writeFileSync } from "node:fs";
 import { connect, job, type Store } from "../../mod.ts";
 import { bareClient, freshPostgres, freshSqliteFile, sharedPostgres, type TestDatabase } from "./databases.ts";
 import { startWorker, until } from "./running_worker.ts";
@@ -33,7 +33,7 @@ export interface Backend {
 }
 
 export const backends: readonly Backend[] = [
-  { name: "SQLite", bare: freshSqliteFile, copy: copyOfSqlite },
+  { name: "SQLite", bare: emptySqliteFile, copy: copyOfSqlite },
   { name: "Postgres", bare: () => freshPostgres(), copy: copyOfPostgres },
 ];
 
@@ -81,6 +81,13 @@ async function fill(store: Store): Promise<void> {
   const [done] = await consumer.dequeue({ type: "done" });
   await consumer.archive(done ?? 0, { reason: `done ${WILD}`, result: { wild: WILD } });
   await consumer.failMany(await consumer.dequeue({ type: "dead", limit: 2 }), new Error(WILD), { retry: false });
+}
+
+/** A file that is there, and has nothing in it. */
+function emptySqliteFile(): TestDatabase {
+  const database = freshSqliteFile();
+  writeFileSync(database.file, "");
+  return database;
 }
 
 function copyOfSqlite(database: TestDatabase): Promise<TestDatabase> {
