@@ -61,8 +61,7 @@ if (import.meta.main ?? await isEntry()) {
     const { default: process } = await import("node:process");
     const { openTerminal } = await import("./src/cli/terminal.ts");
     const terminal = openTerminal();
-    const code = await main(argv, terminal);
-    await terminal.end();
+    const code = await terminal.end(await main(argv, terminal));
     // What was interrupted may still wait for the database.
     if (terminal.signal.aborted) process.exit(code);
     process.exitCode = code;

@@ -51,7 +51,12 @@ export function logEvents(events: EventHub, logger: Logger): void {
   events.on("workerPaused", ({ worker }) => logger.info(`${workerOf(worker)} is paused`));
   events.on("workerResumed", ({ worker }) => logger.info(`${workerOf(worker)} goes on`));
   events.on("workerStopping", ({ worker, running }) => {
-    logger.info(`${workerOf(worker)} stops when ${running} handlers have ended`);
+    const rest = running === 0
+      ? ""
+      : running === 1
+      ? " when 1 handler has ended"
+      : ` when ${running} handlers have ended`;
+    logger.info(`${workerOf(worker)} stops${rest}`);
   });
   events.on("workerStopped", ({ worker }) => logger.info(`${workerOf(worker)} has stopped`));
 }

@@ -130,12 +130,11 @@ describe("pgqrs message send", () => {
         yield await Promise.resolve(new TextEncoder().encode("1\n2\n"));
         yield bad;
       }
-      const sentence = "behind line 2 there is something that is not UTF-8";
-      assertUsage(await pipe(input()), "2 messages", sentence);
+      assertUsage(await pipe(input()), "2 messages", "line 3 is not UTF-8");
       assertEquals(await payloads(), [1, 2]);
-      assertUsage(await file(bad), "0 messages", "behind line 0 there is something that is not UTF-8");
+      assertUsage(await file(bad), "0 messages", "line 1 is not UTF-8");
       // A character that is cut at the end of everything.
-      assertUsage(await file(new Uint8Array([0x33, 0x0a, 0x22, 0xe2, 0x82])), "1 message", sentence.replace("2", "1"));
+      assertUsage(await file(new Uint8Array([0x33, 0x0a, 0x22, 0xe2, 0x82])), "1 message", "line 2 is not UTF-8");
       assertEquals(await payloads(), [1, 2, 3]);
     });
   });
@@ -147,7 +146,7 @@ describe("pgqrs message send", () => {
       const bad = `${linesOf(2 * BATCH + 10)}{oops\n${linesOf(10)}`;
       assertUsage(await pipe(bad), `${2 * BATCH + 10} messages`, `line ${2 * BATCH + 11} is not JSON`);
       assertEquals((await sent()).length, 2 + 2 * BATCH + 10);
-      const text = `what was read is not JSON; a text is written as '"text"'`;
+      const text = "line 1 is not JSON, nor are all lines together";
       assertUsage(await pipe("{oops\n1\n"), "0 messages", text);
     });
   });

@@ -105,7 +105,7 @@ describe("pgqrs", () => {
       assertEquals(taken?.payload, "mail");
       assertEquals((await json(pgqrs, "message", "show", "tasks", "2", "--archive"))[0]?.reason, "dequeued");
       const { code, out, err } = await pgqrs("message", "dequeue", "tasks", "-t", "mail", "--format", "json");
-      assertEquals({ code, out, err }, { code: 0, out: "[]\n", err: "There is no message\n" });
+      assertEquals({ code, out, err }, { code: 0, out: "null\n", err: "There is no message\n" });
     });
   });
 

@@ -307,9 +307,14 @@ describe("the settings of all pages", () => {
     await inFolder(async (folder) => {
       const dsn = `sqlite:${join(folder, "jobs.db")}`;
       const variables = Object.fromEntries(SETTINGS.map(([name, , , value]) => [name, String(value)]));
-      const expected = Object.fromEntries(SETTINGS.map(([, , name, , value]) => [name, value]));
+      const expected = {
+        ...Object.fromEntries(SETTINGS.map(([, , name, , value]) => [name, value])),
+        timeoutMs: 30_000,
+      };
       const env = { ...variables, PGQRS_DSN: dsn, PGQRS_SQLITE_USE_WAL: "false" };
-      assertEquals(await shown(folder, { PGQRS_DSN: dsn }), { dsn, ...presets });
+      // Somebody waits for a command, so that it tries to connect for a shorter time unless a setting says otherwise.
+      const own = { connectTimeoutMs: 10_000, timeoutMs: 30_000 };
+      assertEquals(await shown(folder, { PGQRS_DSN: dsn }), { dsn, ...presets, ...own });
       assertEquals(await shown(folder, env), { dsn, ...expected, useWal: false });
       const lines = SETTINGS.map(([, key, , value]) => `${key}: ${value}`);
       writeFileSync(join(folder, "pgqrs.yaml"), [`dsn: "${dsn}"`, ...lines, "sqlite:", "  use_wal: false"].join("\n"));

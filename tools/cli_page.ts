@@ -18,6 +18,23 @@ const NOUNS: Readonly<Record<string, string>> = {
   worker: "Workers",
 };
 
+/** What commands print that do something and of which a table shows nothing: `--format json` without its line breaks. */
+export const DONE: readonly (readonly [line: string, json: string])[] = [
+  ["install", '{"installed":true}'],
+  ["verify", '{"verified":true}'],
+  ["migrate", '{"applied":[]}'],
+  ["message delete tasks 1", '{"deleted":[1]}'],
+  ["message archive tasks 2", '{"archived":[2]}'],
+  ["archive tasks 3", '{"archived":[3]}'],
+  ["message cancel tasks 4", '{"cancelled":[4]}'],
+  ["message dequeue tasks", "null"],
+  ["queue delete tasks --yes", '{"deleted":"tasks"}'],
+  [
+    "uninstall --yes",
+    '{"removed":["table pgqrs_messages"]}',
+  ],
+];
+
 const HEAD = `# The \`pgqrs\` command
 
 Written by \`deno run -A tools/cli_page.ts\` from the commands; not to be edited.
@@ -35,22 +52,34 @@ that of \`PGQRS_CONFIG_FILE\`, else \`./pgqrs.yaml\` or \`./pgqrs.yml\`.
 \`--log-dest\`. So \`--format json\` (one text) and \`--format ndjson\` (a line for each row) can be piped without being
 filtered. A list is an array, a single thing an object; the names of the fields are those of the library, times are ISO
 8601 in UTC, durations milliseconds. In these formats nothing is cut short; a table shows what fits, and durations in
-their largest units.
+their largest units. A command that only does something tells a table reader so in words, and prints one object in these
+formats, as [listed below](#what-is-printed-when-something-was-done).
+
+A file of \`--out\` keeps what is in it until there is data. A reader that has seen enough, such as \`head\`, is no error;
+words that nobody reads or that a file has no room for are lost, and the work goes on.
 
 **Durations** are written as \`30\` (seconds), \`30s\`, \`5m\`, \`2h30m\`, \`7d\` or \`250ms\`; **instants** as
 \`2030-01-31T12:00:00Z\`.
 
 **What destroys something** asks first on a terminal, needs \`--yes\` elsewhere, and only tells what it would do with
-\`--dry-run\`.
+\`--dry-run\`. What is done to one message, named by its queue and id, is not asked about: \`message delete\` deletes it.
 
 **What comes from the database never controls the terminal:** control characters, escapes, invisible characters and
 those that turn the direction of text are shown as \`\\uXXXX\`.
+`;
+
+const DONE_HEAD = `
+With \`--format json\` every command that succeeds prints one JSON value: what is described with it, or one of these.
+\`migrate\` names what it has applied, as \`{"version": 2, "name": "…"}\`. \`message dequeue\` prints the message, or \`null\`
+(with \`ndjson\` nothing) when none came. \`worker run\` prints \`queue\`, \`completed\`, \`failed\` and \`dead\` when it ends.
 `;
 
 /** The page. */
 export function cliPage(): string {
   const parts = [HEAD, "## Exit codes\n", tableOf(["code", "means"], EXIT_CODES)];
   parts.push("\n## Options of all commands\n", flagTable(globalFlags));
+  parts.push("\n## What is printed when something was done\n", DONE_HEAD);
+  parts.push(tableOf(["command", "prints"], DONE.map(([line, json]) => [`\`pgqrs ${line}\``, `\`${json}\``])));
   const own = commands.filter(({ usage }) => NOUNS[wordsOf(usage)[0] ?? ""] === undefined);
   parts.push("\n## The database\n", ...own.map(section));
   for (const [noun, title] of Object.entries(NOUNS)) {

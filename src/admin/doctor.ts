@@ -1,7 +1,7 @@
 /** Looks for what stands in the way of messages. */
-import type { CallLimits, Database } from "../database.ts";
-import { SchemaError } from "../errors.ts";
-import { inspectServer } from "../sql/doctor.ts";
+import type { CallLimits, Database, QueryLimits } from "../database.ts";
+import { DatabaseError, SchemaError } from "../errors.ts";
+import { inspectPrivileges, inspectServer } from "../sql/doctor.ts";
 import { decodeMetrics, ping, type QueueMetrics, reportMetrics } from "../sql/metrics.ts";
 import { decodeWorker, listWorkers, type WorkerRecord } from "../sql/workers.ts";
 import { verify } from "./schema.ts";
@@ -9,7 +9,16 @@ import { verify } from "./schema.ts";
 /** What `admin.doctor` has found. */
 export interface Finding {
   /** What was looked at. */
-  readonly check: "clock" | "connection" | "dead letters" | "leases" | "queues" | "schema" | "server" | "workers";
+  readonly check:
+    | "clock"
+    | "connection"
+    | "dead letters"
+    | "leases"
+    | "privileges"
+    | "queues"
+    | "schema"
+    | "server"
+    | "workers";
   /** How bad it is: with a failure pgqrs does not work; a warning is for somebody to look at. */
   readonly level: "failure" | "ok" | "warning";
   /** What was found, and what can be done about it. */
@@ -31,23 +40,59 @@ export async function examine(database: Database, limits: CallLimits): Promise<F
     const begin = performance.now();
     const [answer] = await database.query(ping(), call);
     findings.push(...connection(performance.now() - begin, Number(answer?.[0] ?? 0)));
-    const schema = await verify(database).then(() => undefined, (error) => {
-      if (error instanceof SchemaError) return error;
-      throw error;
-    });
-    // Of tables that are not as they should be nothing else can be asked.
-    if (schema !== undefined) return [...findings, { check: "schema", level: "failure", text: schema.message }];
-    findings.push({ check: "schema", level: "ok", text: "is as it was installed" });
-    const queues = (await database.query(reportMetrics(undefined), call)).map(decodeMetrics);
-    const workers = (await database.query(listWorkers(), call)).map(decodeWorker);
-    findings.push(
-      ...queueFindings(queues, workers),
-      ...leases(queues),
-      ...deadLetters(queues),
-      ...workerFindings(workers),
-    );
-    return [...findings, ...server(await database.query(inspectServer(), call))];
+    const { dialect, schema } = database.target;
+    const missing = lacking(await database.query(inspectPrivileges(schema), call));
+    const granted: Finding = { check: "privileges", level: "ok", text: "may send and claim messages" };
+    const privileges = missing.length > 0 || dialect.name === "sqlite" ? missing : [granted];
+    return [
+      ...findings,
+      ...await look(database, call, privileges).catch((error): Finding[] => {
+        if (!(error instanceof DatabaseError) || error.reason !== "permission") throw error;
+        // What may not be read stands among what is missing, or else the server tells it.
+        return missing.length > 0 ? missing : [{ check: "privileges", level: "failure", text: error.message }];
+      }),
+    ];
   });
+}
+
+/** Looks at the tables and what is in them. */
+async function look(database: Database, call: QueryLimits, privileges: readonly Finding[]): Promise<Finding[]> {
+  const schema = await verify(database).then(() => undefined, (error) => {
+    if (error instanceof SchemaError) return error;
+    throw error;
+  });
+  // Of tables that are not as they should be nothing else can be asked.
+  if (schema !== undefined) {
+    return [
+      ...privileges.filter(({ level }) => level !== "ok"),
+      { check: "schema", level: "failure", text: schema.message },
+    ];
+  }
+  const queues = (await database.query(reportMetrics(undefined), call)).map(decodeMetrics);
+  const workers = (await database.query(listWorkers(), call)).map(decodeWorker);
+  return [
+    { check: "schema", level: "ok", text: "is as it was installed" },
+    ...privileges,
+    ...queueFindings(queues, workers),
+    ...leases(queues),
+    ...deadLetters(queues),
+    ...workerFindings(workers),
+    ...server(await database.query(inspectServer(), call)),
+  ];
+}
+
+/** What the role may not do, each thing that cannot be done in a sentence. */
+function lacking(rows: readonly (readonly unknown[])[]): Finding[] {
+  const tasks = new Map<string, string[]>();
+  for (const [privilege, on, task] of rows.map((row) => row.map(String))) {
+    const missing = privilege === "read-only" ? "nothing may be written here" : `${privilege} on ${on} is missing`;
+    tasks.set(task ?? "", [...tasks.get(task ?? "") ?? [], missing]);
+  }
+  return [...tasks].map(([task, missing]) => ({
+    check: "privileges",
+    level: "failure",
+    text: `cannot ${task} messages: ${missing.join(", ")}`,
+  }));
 }
 
 function connection(ms: number, now: number): Finding[] {

@@ -1,5 +1,5 @@
 /** `pgqrs archive …` and `pgqrs dead …`. */
-import { type ArchivedMessage, NotFoundError } from "../../mod.ts";
+import { type ArchivedMessage, type ArchiveQuery, NotFoundError, type Store } from "../../mod.ts";
 import { type Call, type Command, counted, type Flag, given, idOf, UsageError } from "./command.ts";
 import { BEFORE, CURSOR, KEY, LIMIT, OFFSET, OLDER, QUEUE, REASON, SINCE, TYPE, WORKER } from "./flags.ts";
 import { archiveById, find } from "./message.ts";
@@ -29,9 +29,10 @@ export const archiveCommands: readonly Command[] = [
     about: "List ended messages, the last first",
     example: "archive list tasks --limit 20 --offset 100",
     flags: [...FILTER, LIMIT, OFFSET, CURSOR],
-    async run(store, { args: { queue = "" }, flags }, { log }) {
+    async run(store, call) {
+      const { args: { queue = "" }, flags } = call;
       await store.admin.queues.get(queue);
-      const filter = endedFilter(queue, flags);
+      const filter = endedFilter(queue, call);
       let offset = flags.offset as number | undefined;
       return pages(
         async (page) => {
@@ -40,7 +41,8 @@ export const archiveCommands: readonly Command[] = [
           return found;
         },
         endedRow,
-        { flags, columns: ENDED_COLUMNS, tell: (text) => log.info(text) },
+        call,
+        ENDED_COLUMNS,
       );
     },
   },
@@ -57,9 +59,10 @@ export const archiveCommands: readonly Command[] = [
     about: "Count ended messages",
     example: "archive count tasks --outcome failed",
     flags: FILTER,
-    async run(store, { args: { queue = "" }, flags }) {
+    async run(store, call) {
+      const { args: { queue = "" } } = call;
       await store.admin.queues.get(queue);
-      return { data: { queue, count: await store.admin.archive.count(endedFilter(queue, flags)) } };
+      return { data: { queue, count: await store.admin.archive.count(endedFilter(queue, call)) } };
     },
   },
   {
@@ -69,18 +72,19 @@ export const archiveCommands: readonly Command[] = [
     flags: [...FILTER, EXPIRED, ALL],
     async preview(store, call) {
       const queue = await meant(call, (name) => store.admin.queues.get(name));
-      if (call.flags.expired === true) {
-        return { what: `delete what ${placeOf(queue)} keeps no longer`, data: given({ queue }) };
-      }
-      const count = await store.admin.archive.count(endedFilter(queue, call.flags));
+      const isExpired = call.flags.expired === true;
+      const filter = endedFilter(queue, call);
+      const count = isExpired ? await countExpired(store, filter) : await store.admin.archive.count(filter);
+      const which = isExpired ? ", kept for their time" : "";
       return {
-        what: `delete ${counted(count, "ended message")} of ${placeOf(queue)}`,
+        what: `delete ${counted(count, "ended message")} of ${placeOf(queue)}${which}`,
         data: given({ queue, messages: count }),
       };
     },
-    async run(store, { args: { queue }, flags }) {
+    async run(store, call) {
+      const { args: { queue }, flags } = call;
       const expired = flags.expired === true;
-      const deleted = await store.admin.archive.purge({ ...endedFilter(queue, flags), expired });
+      const deleted = await store.admin.archive.purge({ ...endedFilter(queue, call), expired });
       return { data: given({ queue, deleted }), note: `Deleted ${counted(deleted, "ended message")}` };
     },
   },
@@ -92,9 +96,10 @@ export const deadCommands: readonly Command[] = [
     about: "List the messages that failed for good, the last first",
     example: "dead list tasks --reason attempts",
     flags: [...DEAD_FILTER, LIMIT, OFFSET, CURSOR],
-    async run(store, { args: { queue }, flags }, { log }) {
+    async run(store, call) {
+      const { args: { queue }, flags } = call;
       if (queue !== undefined) await store.admin.queues.get(queue);
-      const filter = endedFilter(queue, flags);
+      const filter = endedFilter(queue, call);
       let offset = flags.offset as number | undefined;
       return pages(
         async (page) => {
@@ -103,11 +108,8 @@ export const deadCommands: readonly Command[] = [
           return found;
         },
         endedRow,
-        {
-          flags,
-          columns: ["id", "queue", "reason", "attempts", "archivedAt", "archivedBy", "payload"],
-          tell: (text) => log.info(text),
-        },
+        call,
+        ["id", "queue", "reason", "attempts", "archivedAt", "archivedBy", "payload"],
       );
     },
   },
@@ -126,21 +128,27 @@ export const deadCommands: readonly Command[] = [
     about: "Bring dead letters back: those of these ids, of a queue, or all",
     example: "dead replay --queue tasks --reason attempts",
     flags: [QUEUE, ...DEAD_FILTER, ALL],
-    async run(store, { rest, flags }) {
+    async run(store, call) {
+      const { rest, flags } = call;
       const queue = flags.queue as string | undefined;
       if ([rest.length > 0, queue !== undefined, flags.all === true].filter(Boolean).length !== 1) {
         throw new UsageError("dead replay needs ids, --queue or --all, and one of them only");
       }
       if (queue !== undefined) await store.admin.queues.get(queue);
       const ids = rest.map(idOf);
-      const filter = endedFilter(queue, flags);
+      const filter = endedFilter(queue, call);
       if (ids.length > 0 && Object.keys(filter).length > 0) {
         throw new UsageError("dead replay takes ids or filters, not both");
       }
       const replayed = await store.admin.dead.replay(ids.length > 0 ? ids : filter);
       const missing = ids.filter((id) => !replayed.includes(id));
-      if (missing.length > 0) throw new NotFoundError(`There is no dead letter ${missing.join(", ")}`);
-      return { data: replayed.map((id) => ({ id })), note: `Brought ${counted(replayed.length, "message")} back` };
+      return {
+        // Where nothing was done there is nothing to tell.
+        ...(replayed.length > 0 || missing.length === 0
+          ? { data: replayed.map((id) => ({ id })), note: `Brought ${counted(replayed.length, "message")} back` }
+          : {}),
+        ...(missing.length > 0 && { missing: `There is no dead letter ${missing.join(", ")}` }),
+      };
     },
   },
   {
@@ -150,14 +158,15 @@ export const deadCommands: readonly Command[] = [
     flags: [...DEAD_FILTER, ALL],
     async preview(store, call) {
       const queue = await meant(call, (name) => store.admin.queues.get(name));
-      const count = await store.admin.dead.count(endedFilter(queue, call.flags));
+      const count = await store.admin.dead.count(endedFilter(queue, call));
       return {
         what: `delete ${counted(count, "dead letter")} of ${placeOf(queue)}`,
         data: given({ queue, messages: count }),
       };
     },
-    async run(store, { args: { queue }, flags }) {
-      const deleted = await store.admin.dead.purge(endedFilter(queue, flags));
+    async run(store, call) {
+      const { args: { queue } } = call;
+      const deleted = await store.admin.dead.purge(endedFilter(queue, call));
       return { data: given({ queue, deleted }), note: `Deleted ${counted(deleted, "dead letter")}` };
     },
   },
@@ -173,6 +182,26 @@ async function meant(
   }
   if (queue !== undefined) await check(queue);
   return queue;
+}
+
+/** Counts what queues keep no longer: dead letters may be kept for another time than all else. */
+async function countExpired(store: Store, filter: ArchiveQuery): Promise<number> {
+  const { queues, archive } = store.admin;
+  const { queue, outcome: wanted, before } = filter;
+  const [{ now }, list] = [
+    await store.ping(),
+    queue === undefined ? await queues.list() : [await queues.get(queue)],
+  ];
+  let count = 0;
+  for (const { name, retentionMs, deadRetentionMs } of list) {
+    for (const outcome of ["succeeded", "failed", "cancelled"] as const) {
+      const keptMs = outcome === "failed" ? deadRetentionMs : retentionMs;
+      if (keptMs === null || keptMs > now.getTime() || (wanted !== undefined && wanted !== outcome)) continue;
+      const end = Math.min(now.getTime() - keptMs, before?.getTime() ?? Infinity);
+      count += await archive.count({ ...filter, queue: name, outcome, before: new Date(end) });
+    }
+  }
+  return count;
 }
 
 function placeOf(queue: string | undefined): string {

@@ -11,6 +11,8 @@ export interface Flag {
   readonly type: FlagType;
   /** The letter that stands for it. */
   readonly letter?: string;
+  /** The least number. @default 0 */
+  readonly least?: number;
   /** The only values that it may have. */
   readonly choices?: readonly string[];
   readonly about: string;
@@ -23,6 +25,8 @@ export interface Call {
   /** What was given for the last argument, if that may be repeated. */
   readonly rest: readonly string[];
   readonly flags: Readonly<Record<string, unknown>>;
+  /** When it was read: ages count from here, for what is asked about and for what is done alike. */
+  readonly now: Date;
 }
 
 /** A line of a table. */
@@ -30,14 +34,16 @@ export type Row = Readonly<Record<string, unknown>>;
 
 /** What a command has to say. */
 export interface Output {
-  /** The data: one thing, or a list, which may still be on its way. */
-  readonly data?: AsyncIterable<Row> | Row | readonly Row[];
+  /** The data: one thing, or a list, which may still be on its way; null: there is no such thing. */
+  readonly data?: AsyncIterable<Row> | Row | readonly Row[] | null;
   /** What a table shows of a list; JSON has everything. */
   readonly columns?: readonly string[];
-  /** A sentence for whoever watches; it never mixes with the data. */
-  readonly note?: string;
+  /** A sentence for whoever watches; it never mixes with the data. A function is asked behind the data. */
+  readonly note?: string | (() => string | undefined);
   /** What is wrong: it is told as an error, and the exit code is 1. */
   readonly problem?: string;
+  /** What was not found: it is told as an error, and the exit code is 3. */
+  readonly missing?: string;
   /** What is printed as it is instead of a table. */
   readonly text?: string;
 }
@@ -78,9 +84,15 @@ export interface StoreCommand extends Described {
   run(store: Store, call: Call, shell: Shell): Promise<Output>;
 }
 
+/** How long the command lets a database take, where that is not what the settings say. */
+export interface Limits {
+  readonly connectTimeoutMs?: number;
+  readonly timeoutMs?: number;
+}
+
 /** A command that only reads settings. */
 export interface ConfigCommand extends Described {
-  read(config: Config): Output;
+  read(config: Config, limits: Limits): Output;
 }
 
 /** A command. */
@@ -115,4 +127,14 @@ export function given<T extends Record<string, unknown>>(options: T): { [K in ke
 /** A number with its noun. */
 export function counted(count: number, noun: string): string {
   return `${count} ${noun}${count === 1 ? "" : "s"}`;
+}
+
+/** What a command says that has done something: a sentence, which in the formats for programs is data. */
+export function did(note: string, data: Row): Output {
+  return { note, data, text: "" };
+}
+
+/** Why nothing comes from a queue that is paused. */
+export function pausedNote(queue: string): string {
+  return `queue ${queue} is paused; "pgqrs queue resume ${queue}" ends that`;
 }

@@ -1,6 +1,7 @@
 /** Flags that several commands take, and how their values are read. */
 import { type Flag, UsageError } from "./command.ts";
 import { readDuration } from "./duration.ts";
+import { readJson } from "./json.ts";
 
 /** What every command takes. */
 export const globalFlags: readonly Flag[] = [
@@ -35,11 +36,11 @@ export const destroyFlags: readonly Flag[] = [
 ];
 
 export const ARCHIVE: Flag = { name: "archive", type: "boolean", about: "In the archive" };
-export const COUNT: Flag = { name: "count", letter: "n", type: "integer", about: "How many at most (1)" };
+export const COUNT: Flag = { name: "count", letter: "n", type: "integer", least: 1, about: "How many at most (1)" };
 export const CURSOR: Flag = { name: "cursor", type: "text", about: "Go on where an earlier list has ended" };
 export const FORCE: Flag = { name: "force", type: "boolean", about: "Also what is in use" };
 export const KEY: Flag = { name: "key", letter: "k", type: "text", about: "Of this key" };
-export const LIMIT: Flag = { name: "limit", letter: "l", type: "integer", about: "How many at most (100)" };
+export const LIMIT: Flag = { name: "limit", letter: "l", type: "integer", least: 1, about: "How many at most (100)" };
 export const OFFSET: Flag = { name: "offset", type: "integer", about: "How many to pass over (0)" };
 export const PRIORITY: Flag = { name: "priority", type: "integer", about: "From 0 to 9; larger ones go first (0)" };
 export const QUEUE: Flag = { name: "queue", letter: "q", type: "text", about: "Of this queue" };
@@ -53,7 +54,7 @@ export const BEFORE: Flag = { name: "before", type: "instant", about: "Ended bef
 export const OLDER: Flag = { name: "older-than", type: "duration", about: "Ended longer ago than this" };
 
 /** Reads the value of a flag. @throws {UsageError} */
-export function readFlag({ name, type, choices }: Flag, value: unknown): unknown {
+export function readFlag({ name, type, choices, least = 0 }: Flag, value: unknown): unknown {
   if (type === "boolean") return value;
   const texts = Array.isArray(value) ? value.map(String) : [value];
   // A flag without a value, or one that was given twice.
@@ -66,16 +67,14 @@ export function readFlag({ name, type, choices }: Flag, value: unknown): unknown
   }
   switch (type) {
     case "json":
-      try {
-        return JSON.parse(text);
-      } catch {
-        throw new UsageError(`--${name} is not JSON`);
-      }
+      return readJson(`--${name}`, text);
     case "instant": {
       // Without a zone it would mean another instant on another machine.
       const isWhole = /^\d{4}-\d\d-\d\d(T\d\d:\d\d(:\d\d(\.\d+)?)?(Z|[+-]\d\d:\d\d))?$/.test(text);
       const instant = new Date(text);
-      if (isWhole && !Number.isNaN(instant.getTime())) return instant;
+      // A day that there is not would become another one.
+      const hasDay = new Date(`${text.slice(0, 10)}T00:00:00Z`).toJSON()?.slice(0, 10) === text.slice(0, 10);
+      if (isWhole && hasDay && !Number.isNaN(instant.getTime())) return instant;
       throw new UsageError(`--${name} is an instant such as 2030-01-31T12:00:00Z, not ${quote(text)}`);
     }
     case "duration": {
@@ -86,8 +85,8 @@ export function readFlag({ name, type, choices }: Flag, value: unknown): unknown
       return ms;
     }
     case "integer":
-      if (/^\d{1,15}$/.test(text)) return Number(text);
-      throw new UsageError(`--${name} is a whole number, not ${quote(text)}`);
+      if (/^\d{1,15}$/.test(text) && Number(text) >= least) return Number(text);
+      throw new UsageError(`--${name} is a whole number from ${least} on, not ${quote(text)}`);
     default:
       return text;
   }

@@ -3,8 +3,12 @@ import type { Command, Flag } from "./command.ts";
 import { commands } from "./commands.ts";
 import { globalFlags } from "./flags.ts";
 import { ownFlagsOf, wordsOf } from "./parse.ts";
-import { twoColumns } from "./print.ts";
-import { paint } from "./text.ts";
+import { pad, paint, widthOf } from "./text.ts";
+
+/** What fits every terminal. */
+const COLUMNS = 80;
+/** What is longer on the left has a line of its own. */
+const WIDEST_LEFT = 38;
 
 /** What the exit codes mean. */
 export const EXIT_CODES: readonly (readonly [string, string])[] = [
@@ -26,7 +30,9 @@ export function printHelp(of: readonly Command[], hasColor: boolean): string {
   const example = isAll ? "queue create tasks" : only?.example;
   return [
     ...(isAll ? ["pgqrs: a job queue in your database", ""] : []),
-    ...(one ? [`${one.about}.`, "", title("Usage"), `  pgqrs ${one.usage} [options]`] : [title("Commands")]),
+    ...(one
+      ? [...wrap(`${one.about}.`, COLUMNS), "", title("Usage"), `  pgqrs ${one.usage} [options]`]
+      : [title("Commands")]),
     ...(one ? [] : twoColumns(of.map(({ usage, about }) => [`  pgqrs ${usage}`, about]))),
     ...(one ? listOf(title("Options"), ownFlagsOf(one)) : []),
     ...(one || isAll ? [] : bareOptions(of, title)),
@@ -49,6 +55,27 @@ function bareOptions(of: readonly Command[], title: (text: string) => string): s
 function listOf(title: string, flags: readonly Flag[]): string[] {
   if (flags.length === 0) return [];
   return ["", title, ...twoColumns(flags.map((flag) => [`  ${nameOf(flag)}`, flag.about]))];
+}
+
+/** Two columns of text; the right one goes on in the next line where there is no room. */
+function twoColumns(rows: readonly (readonly [string, string])[]): string[] {
+  const lefts = rows.map(([left]) => widthOf(left)).filter((width) => width <= WIDEST_LEFT);
+  const width = Math.max(0, ...lefts) + 2;
+  return rows.flatMap(([left, right]) => {
+    const lines = wrap(right, COLUMNS - width).map((line) => " ".repeat(width) + line);
+    if (widthOf(left) > width - 2) return [left, ...lines];
+    return [pad(left, width) + (lines[0] ?? "").slice(width), ...lines.slice(1)];
+  });
+}
+
+function wrap(text: string, columns: number): string[] {
+  const lines: string[] = [];
+  for (const word of text.split(" ")) {
+    const longer = `${lines.at(-1)} ${word}`;
+    if (lines.length > 0 && widthOf(longer) <= columns) lines[lines.length - 1] = longer;
+    else lines.push(word);
+  }
+  return lines;
 }
 
 function nameOf({ name, letter, type, choices }: Flag): string {

@@ -2,7 +2,7 @@
 
 /** What the command has to do with the world. */
 export interface Io {
-  /** Takes the data; a promise that comes back is waited for. */
+  /** Takes the data; a promise that comes back is waited for. An error with the code `EPIPE` says that nobody reads on. */
   out(text: string): unknown;
   /** Takes words for whoever watches, and errors. */
   err(text: string): unknown;
@@ -16,6 +16,6 @@ export interface Io {
   readonly errColumns?: number | undefined;
   /** Whether colors may be used. */
   readonly hasColor?: boolean;
-  /** Aborted by Ctrl-C, with the reason `SIGINT`, or by a request to stop, with `SIGTERM`. */
+  /** Aborted by Ctrl-C, with the reason `SIGINT`, or by a request to stop, with another one such as `SIGTERM`. */
   readonly signal?: AbortSignal;
 }

@@ -42,7 +42,9 @@ export function openLog({ level, write, isFile, hasColor }: LogOptions): Log {
     const [preset, style] = MARKS[one];
     const mark = own ?? preset;
     if (isFile) return write(`${new Date().toISOString()} ${one.toUpperCase()} ${printable(message)}\n`);
-    write(`${style === undefined ? mark : paint(mark, style, hasColor)}${printableLines(message)}\n`);
+    // A name with a line feed in it must not look like another line; only why a command failed, and a stack, have lines.
+    const shown = one === "info" || one === "warn" ? printable(message) : printableLines(message);
+    write(`${style === undefined ? mark : paint(mark, style, hasColor)}${shown}\n`);
   };
   return {
     fail: tell("error", "pgqrs: "),

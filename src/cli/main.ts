@@ -1,22 +1,25 @@
 /** The `pgqrs` command: from the command line to an exit code. */
-import { closeSync, openSync, writeSync } from "node:fs";
 import { Config, ConfigError, connect, DatabaseError, NotFoundError, type Store } from "../../mod.ts";
 import {
   type Call,
   type Command,
+  type Flag,
+  type Limits,
   type Output,
   RefusedError,
   type Shell,
   type StoreCommand,
   UsageError,
 } from "./command.ts";
+import { isSameFile, isUnread, openData, openWords, type OutFile } from "./file.ts";
 import { printHelp } from "./help.ts";
 import type { Io } from "./io.ts";
 import { type Level, type Log, openLog } from "./log.ts";
-import { nameOf, parse } from "./parse.ts";
+import { flagsOf, nameOf, parse, type Request } from "./parse.ts";
 import { type Layout, printData } from "./print.ts";
 import { cut, printable } from "./text.ts";
 import { VERSION } from "./version.ts";
+import { inWords, isArgumentError } from "./wording.ts";
 
 /** What was opened for one call of the command, besides the database. */
 interface Setting {
@@ -29,6 +32,10 @@ interface Setting {
 
 const NO_INPUT: AsyncIterable<Uint8Array> = { async *[Symbol.asyncIterator]() {} };
 const CONNECT_MS = 10_000;
+/** How long the database has to let go when the user wants to stop. */
+const CLOSE_MS = 1_000;
+/** What is left of a password or a token in a DSN that is shown. */
+const SECRET = /\*\*\*@|(auth|key|pass|secret|token)\w*=\*\*\*|^(?!sqlite|file)\w+:\*\*\*$/i;
 const NO_DSN = `no database is given. Use one of
   pgqrs --dsn sqlite:jobs.db …                     a file; nothing to install or start
   export PGQRS_DSN=postgresql://me@localhost/mydb  the same for every command
@@ -41,10 +48,11 @@ const NO_DSN = `no database is given. Use one of
  */
 export async function main(argv: readonly string[], io: Io): Promise<number> {
   const hasColor = io.hasColor === true && !argv.includes("--no-color");
-  const files: number[] = [];
+  const files: OutFile[] = [];
   let log = openLog({ level: "info", write: (text) => void io.err(text), isFile: false, hasColor });
+  let request: Request | undefined;
   try {
-    const request = parse(argv);
+    request = parse(argv);
     if (request.kind === "version") {
       await io.out(`pgqrs ${VERSION}\n`);
       return 0;
@@ -57,10 +65,11 @@ export async function main(argv: readonly string[], io: Io): Promise<number> {
     log = openLogOf(call, io, hasColor, files);
     return await run(command, call, settingOf(call, io, log, hasColor, files));
   } catch (error) {
-    tell(error, log, argv);
+    if (isUnread(error)) return 0;
+    tell(error, log, argv, request?.kind === "run" ? flagsOf(request.command) : []);
     return exitCodeOf(error);
   } finally {
-    for (const file of files) closeSync(file);
+    for (const file of files) file.close();
   }
 }
 
@@ -68,7 +77,7 @@ async function run(command: Command, call: Call, setting: Setting): Promise<numb
   const { io, log } = setting;
   const config = await configOf(call, log);
   if ("read" in command) {
-    await print(command.read(config), setting);
+    await print(command.read(config, limitsOf(call, config)), setting);
     return 0;
   }
   const begin = performance.now();
@@ -78,13 +87,13 @@ async function run(command: Command, call: Call, setting: Setting): Promise<numb
     try {
       await runIn(store, command, call, setting);
     } finally {
-      await store.close();
+      await close(store, setting.shell.signal);
     }
   })();
   const isInterrupted = await race(work, setting.shell.signal, command.endsItself === true);
   log.trace(`${nameOf(command)} took ${Math.round(performance.now() - begin)} ms`);
   // A worker that was asked to stop and has done so has done what it should.
-  if (isInterrupted && !(command.isService === true && io.signal?.reason === "SIGTERM")) return 130;
+  if (isInterrupted && (command.isService !== true || io.signal?.reason === "SIGINT")) return 130;
   return 0;
 }
 
@@ -95,6 +104,15 @@ async function runIn(store: Store, command: StoreCommand, call: Call, setting: S
     await agree(what, call, setting.io);
   }
   await print(await command.run(store, call, setting.shell), setting);
+}
+
+/** Closes a store; of a database that does not answer nobody waits for that who wants to stop. */
+async function close(store: Store, signal: AbortSignal): Promise<void> {
+  const closed = store.close();
+  if (!signal.aborted) return await closed;
+  let timer: ReturnType<typeof setTimeout> | undefined;
+  await Promise.race([closed, new Promise<void>((resolve) => timer = setTimeout(resolve, CLOSE_MS))]);
+  clearTimeout(timer);
 }
 
 /** Asks whether something may be destroyed. @throws {RefusedError} */
@@ -124,8 +142,17 @@ async function race(work: Promise<void>, signal: AbortSignal, mustEnd: boolean):
 }
 
 async function print(output: Output, { layout, log, out }: Setting): Promise<void> {
-  for await (const piece of printData(output, layout)) await out(piece);
-  if (output.note !== undefined) log.info(output.note);
+  try {
+    for await (const piece of printData(output, layout)) await out(piece);
+    // A file has only this in it, also when it is nothing.
+    await out("");
+  } catch (error) {
+    // A reader that has seen enough is no error.
+    if (!isUnread(error)) throw error;
+  }
+  const note = typeof output.note === "function" ? output.note() : output.note;
+  if (note !== undefined) log.info(note);
+  if (output.missing !== undefined) throw new NotFoundError(output.missing);
   if (output.problem !== undefined) throw new Error(output.problem);
 }
 
@@ -135,7 +162,7 @@ async function configOf({ flags }: Call, log: Log): Promise<Config> {
   const config = await Config.load({ dsn, configFile, schema }).catch((error) => {
     throw isWithoutDsn(error) ? new UsageError(NO_DSN, { cause: error }) : error;
   });
-  if (dsn !== undefined && config.toJSON().dsn.includes(":***@")) {
+  if (dsn !== undefined && SECRET.test(config.toJSON().dsn)) {
     log.warn("others on this machine can read a password on the command line; set PGQRS_DSN instead");
   }
   if (configFile !== undefined && config.sources.dsn === "PGQRS_DSN") {
@@ -150,7 +177,7 @@ async function configOf({ flags }: Call, log: Log): Promise<Config> {
 }
 
 /** How long a database may take. Somebody waits at a terminal, so that connecting may not take as long as for a service. */
-function limitsOf({ flags }: Call, { sources }: Config): { connectTimeoutMs?: number; timeoutMs?: number } {
+function limitsOf({ flags }: Call, { sources }: Config): Limits {
   const timeoutMs = flags.timeout as number | undefined;
   if (timeoutMs !== undefined) return { connectTimeoutMs: timeoutMs, timeoutMs };
   return sources.connectTimeoutMs === "default" ? { connectTimeoutMs: CONNECT_MS } : {};
@@ -166,19 +193,21 @@ function isWithoutDsn(error: unknown): boolean {
     !error.message.includes("permission");
 }
 
-function openLogOf({ flags }: Call, io: Io, hasColor: boolean, files: number[]): Log {
+function openLogOf({ flags }: Call, io: Io, hasColor: boolean, files: OutFile[]): Log {
   const { "log-level": given = "info", "log-dest": dest = "stderr" } = flags as Record<string, string | undefined>;
   const level = (flags.quiet === true ? "error" : given) as Level;
   if (dest === "stderr") return openLog({ level, write: (text) => void io.err(text), isFile: false, hasColor });
-  const file = openFile(dest, "a", files);
-  const write = (text: string): void => void writeSync(file, text);
-  return openLog({ level, write, isFile: true, hasColor: false });
+  const file = openWords(dest, (text) => void io.err(`warning: ${text}\n`));
+  files.push(file);
+  return openLog({ level, write: file.write, isFile: true, hasColor: false });
 }
 
-function settingOf({ flags }: Call, io: Io, log: Log, hasColor: boolean, files: number[]): Setting {
+function settingOf({ flags }: Call, io: Io, log: Log, hasColor: boolean, files: OutFile[]): Setting {
   const { format = "table", out: dest = "stdout" } = flags as Record<string, string | undefined>;
-  const isStdout = dest === "stdout";
-  const file = isStdout ? undefined : openFile(dest, "w", files);
+  const isStdout = dest === "stdout" || dest === "-";
+  if (!isStdout && isSameFile(dest, String(flags.file))) throw new UsageError("--out and --file are the same file");
+  const file = isStdout ? undefined : openData(dest);
+  if (file !== undefined) files.push(file);
   const layout: Layout = {
     format: format as Layout["format"],
     columns: isStdout ? io.columns : undefined,
@@ -193,25 +222,13 @@ function settingOf({ flags }: Call, io: Io, log: Log, hasColor: boolean, files: 
     },
     echo: (text) => void io.err(text),
   };
-  return { io, log, layout, shell, out: (text) => file === undefined ? io.out(text) : void writeSync(file, text) };
+  return { io, log, layout, shell, out: (text) => file === undefined ? io.out(text) : file.write(text) };
 }
 
-function openFile(path: string, flags: "a" | "w", files: number[]): number {
-  try {
-    const file = openSync(path, flags, 0o600);
-    files.push(file);
-    return file;
-  } catch (error) {
-    const { code }: { code?: unknown } = Object(error);
-    throw new UsageError(`cannot write to ${path}: ${code ?? error}`);
-  }
-}
-
-function tell(error: unknown, log: Log, argv: readonly string[]): void {
+function tell(error: unknown, log: Log, argv: readonly string[], flags: readonly Flag[]): void {
   const hide = (text: string): string => withoutDsns(text, argv);
   const text = error instanceof Error ? error.message : String(error);
-  // What is a line of a program there is a command here.
-  log.fail(hide(text.replace(/store\.admin\.createQueue\("([^"]*)"\)/, '"pgqrs queue create $1"')));
+  log.fail(hide(inWords(text, flags)));
   if (log.tells("debug") && error instanceof Error && error.stack !== undefined) log.debug(hide(error.stack));
 }
 
@@ -226,9 +243,11 @@ function exitCodeOf(error: unknown): number {
   if (error instanceof RefusedError) return 5;
   if (error instanceof UsageError || error instanceof ConfigError) return 2;
   // What a command passes on to the library and the library cannot use came from the command line.
-  if (error instanceof TypeError || error instanceof RangeError) return 2;
+  if (isArgumentError(error)) return 2;
   if (error instanceof NotFoundError) return 3;
-  const isUnreachable = error instanceof DatabaseError &&
-    ["connection", "permission", "timeout"].includes(error.reason);
-  return isUnreachable ? 4 : 1;
+  if (!(error instanceof DatabaseError)) return 1;
+  const { reason, sqlState } = error;
+  // Who is let in and may not do this has reached the database, and it has answered.
+  const isLetIn = reason === "permission" && sqlState !== undefined && !sqlState.startsWith("28");
+  return ["connection", "permission", "timeout"].includes(reason) && !isLetIn ? 4 : 1;
 }

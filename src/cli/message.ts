@@ -1,6 +1,16 @@
 /** `pgqrs message …`, without `send`. */
 import { type ArchivedMessage, type Message, type MessageQuery, NotFoundError, type Store } from "../../mod.ts";
-import { type Command, type Flag, given, idOf, UsageError } from "./command.ts";
+import {
+  type Call,
+  type Command,
+  did,
+  type Flag,
+  given,
+  idOf,
+  type Output,
+  pausedNote,
+  UsageError,
+} from "./command.ts";
 import { ARCHIVE, AT, COUNT, CURSOR, DELAY, KEY, LIMIT, PRIORITY, REASON, TYPE } from "./flags.ts";
 import { ENDED_COLUMNS, endedFilter, endedRow, LIVE_COLUMNS, liveRow, pages } from "./rows.ts";
 import { sendCommand } from "./send.ts";
@@ -20,7 +30,8 @@ export const messageCommands: readonly Command[] = [
       const options = { limit: flags.count as number, leaseMs: flags["lock-time"] as number };
       const type = flags["message-type"] as string;
       const messages = await store.consumer(queue, NAME).dequeue(given({ ...options, type }));
-      return { data: messages.map(liveRow), columns: LIVE_COLUMNS, ...(messages.length === 0 && { note: NOTHING }) };
+      if (messages.length === 0) return { data: [], note: await nothing(store, queue) };
+      return { data: messages.map(liveRow), columns: LIVE_COLUMNS };
     },
   },
   {
@@ -31,7 +42,7 @@ export const messageCommands: readonly Command[] = [
     async run(store, { args: { queue = "" }, flags }) {
       const consumer = store.consumer(queue, NAME);
       const [message] = await consumer.dequeue(given({ type: flags["message-type"] as string }));
-      if (message === undefined) return { data: [], note: NOTHING };
+      if (message === undefined) return { data: null, note: await nothing(store, queue) };
       if (!await consumer.archive(message, { reason: "dequeued" })) throw new Error("the lease was lost meanwhile");
       return { data: liveRow(message) };
     },
@@ -51,16 +62,16 @@ export const messageCommands: readonly Command[] = [
     about: "List messages: those that live, or with --archive the last that have ended",
     example: "message list tasks --state delayed --limit 20",
     flags: [ARCHIVE, STATE, TYPE, KEY, LIMIT, CURSOR],
-    async run(store, { args: { queue = "" }, flags }, { log }) {
+    async run(store, call) {
+      const { args: { queue = "" }, flags } = call;
       await store.admin.queues.get(queue);
       const { archive, messages } = store.admin;
-      const view = { flags, tell: (text: string) => log.info(text) };
       if (flags.archive !== true) {
         const filter = liveFilter(queue, flags);
-        return pages((page) => messages.list({ ...filter, ...page }), liveRow, { ...view, columns: LIVE_COLUMNS });
+        return pages((page) => messages.list({ ...filter, ...page }), liveRow, call, LIVE_COLUMNS);
       }
-      const filter = endedFilter(queue, withoutState(flags));
-      return pages((page) => archive.list({ ...filter, ...page }), endedRow, { ...view, columns: ENDED_COLUMNS });
+      const filter = endedFilter(queue, withoutState(call));
+      return pages((page) => archive.list({ ...filter, ...page }), endedRow, call, ENDED_COLUMNS);
     },
   },
   {
@@ -68,11 +79,12 @@ export const messageCommands: readonly Command[] = [
     about: "Count the messages of a queue: those that live, or with --archive those that have ended",
     example: "message count tasks",
     flags: [ARCHIVE, STATE, TYPE, KEY],
-    async run(store, { args: { queue = "" }, flags }) {
+    async run(store, call) {
+      const { args: { queue = "" }, flags } = call;
       await store.admin.queues.get(queue);
       const { archive, messages } = store.admin;
       const count = flags.archive === true
-        ? await archive.count(endedFilter(queue, withoutState(flags)))
+        ? await archive.count(endedFilter(queue, withoutState(call)))
         : await messages.count(liveFilter(queue, flags));
       return { data: { queue, count } };
     },
@@ -84,7 +96,7 @@ export const messageCommands: readonly Command[] = [
     async run(store, { args: { queue = "", id } }) {
       const message = await find(store, queue, idOf(id), false);
       if (!await store.admin.messages.delete(message.id)) throw unknown(queue, message.id);
-      return { note: `Deleted message ${message.id}` };
+      return did(`Deleted message ${message.id}`, { deleted: [message.id] });
     },
   },
   {
@@ -103,7 +115,7 @@ export const messageCommands: readonly Command[] = [
       const message = await find(store, queue, idOf(id), false);
       const options = { by: NAME.name, ...given({ reason: flags.reason as string }) };
       if (!await store.admin.messages.cancel(message.id, options)) throw unknown(queue, message.id);
-      return { note: `Cancelled message ${message.id}` };
+      return did(`Cancelled message ${message.id}`, { cancelled: [message.id] });
     },
   },
   {
@@ -133,17 +145,21 @@ export const messageCommands: readonly Command[] = [
   },
 ];
 
-const NOTHING = "There is no message";
+/** Why no message came. */
+async function nothing(store: Store, queue: string): Promise<string> {
+  const { pausedAt } = await store.admin.queues.get(queue);
+  return pausedAt === null ? "There is no message" : `There is no message: ${pausedNote(queue)}`;
+}
 
 /** Ends a message as succeeded. */
 export async function archiveById(
   store: Store,
   { args: { queue = "", id }, flags }: Parameters<Extract<Command, { run: unknown }>["run"]>[1],
-): Promise<{ note: string }> {
+): Promise<Output> {
   const message = await find(store, queue, idOf(id), false);
   const options = { by: NAME.name, ...given({ reason: flags.reason as string }) };
   if (!await store.admin.messages.archive(message.id, options)) throw unknown(queue, message.id);
-  return { note: `Archived message ${message.id}` };
+  return did(`Archived message ${message.id}`, { archived: [message.id] });
 }
 
 /** Finds a message of a queue. @throws {NotFoundError} */
@@ -170,9 +186,9 @@ function liveFilter(queue: string, flags: Readonly<Record<string, unknown>>): Me
 }
 
 /** What has ended is in no state. @throws {UsageError} */
-function withoutState(flags: Readonly<Record<string, unknown>>): Readonly<Record<string, unknown>> {
-  if (flags.state !== undefined) {
+function withoutState(call: Call): Call {
+  if (call.flags.state !== undefined) {
     throw new UsageError("--state and --archive exclude each other; see pgqrs archive list");
   }
-  return flags;
+  return call;
 }

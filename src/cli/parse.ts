@@ -1,4 +1,4 @@
-/** From the command line to a command. Pure: nothing is read and nothing printed. */
+/** From the command line to a command. Nothing is read and nothing printed. */
 import { parseArgs } from "@std/cli/parse-args";
 import { nearestOf } from "../nearest.ts";
 import { type Call, type Command, type Flag, UsageError } from "./command.ts";
@@ -25,14 +25,12 @@ export type Request =
   | { readonly kind: "version" }
   | { readonly kind: "run"; readonly command: Command; readonly call: Call };
 
-/** Reads the command line, without the program. @throws {UsageError} */
-export function parse(argv: readonly string[]): Request {
-  const { words: typed, flags } = split(argv);
+/** Reads the command line, without the program, at an instant. @throws {UsageError} */
+export function parse(argv: readonly string[], now: Date = new Date()): Request {
+  const { words: typed, flags } = split(argv[0] === "help" ? [...argv.slice(1), "--help"] : argv);
   if (flags.version === true) return { kind: "version" };
   const words = unalias(typed);
-  const found = commands.filter(({ usage }) => wordsOf(usage).every((word, i) => words[i] === word));
-  // `archive list <queue>` goes before `archive <queue> <id>`.
-  const command = found.sort((a, b) => wordsOf(b.usage).length - wordsOf(a.usage).length)[0];
+  const command = commandOf(words);
   if (flags.help === true || words.length === 0) {
     const noun = commands.filter(({ usage }) => wordsOf(usage)[0] === words[0]);
     const isOne = command !== undefined && (noun.length === 1 || words.length > 1);
@@ -47,7 +45,13 @@ export function parse(argv: readonly string[]): Request {
     }
     return [name, readFlag(flag, value)];
   });
-  return { kind: "run", command, call: { ...bind(command, words), flags: Object.fromEntries(converted) } };
+  return { kind: "run", command, call: { ...bind(command, words), flags: Object.fromEntries(converted), now } };
+}
+
+function commandOf(words: readonly string[]): Command | undefined {
+  const found = commands.filter(({ usage }) => wordsOf(usage).every((word, i) => words[i] === word));
+  // `archive list <queue>` goes before `archive <queue> <id>`.
+  return found.sort((a, b) => wordsOf(b.usage).length - wordsOf(a.usage).length)[0];
 }
 
 /** The words of a usage that are typed as they stand. */
@@ -66,7 +70,8 @@ export function ownFlagsOf(command: Command): readonly Flag[] {
   return [...command.flags ?? [], ...(isDestroying ? destroyFlags : [])];
 }
 
-function flagsOf(command: Command): readonly Flag[] {
+/** All flags that a command takes. */
+export function flagsOf(command: Command): readonly Flag[] {
   return [...ownFlagsOf(command), ...globalFlags];
 }
 
@@ -77,10 +82,11 @@ function split(argv: readonly string[]): { words: string[]; flags: Record<string
   const names = flags.filter((flag) => !isBoolean(flag)).map(({ name }) => name);
   const unknown: string[] = [];
   // The parser keeps the words under this name, and would take a flag of this name for them.
-  const end = argv.indexOf("--");
-  const lost = argv.slice(0, end < 0 ? argv.length : end).find((arg) => /^-(\w*_|-_($|[=.]))/.test(arg));
+  const spelled = spellOut(argv, flags);
+  const end = spelled.indexOf("--");
+  const lost = spelled.slice(0, end < 0 ? spelled.length : end).find((arg) => /^-(\w*_|-_($|[=.]))/.test(arg));
   if (lost !== undefined) throw unknownFlag(lost, []);
-  const parsed = parseArgs([...argv], {
+  const parsed = parseArgs(spelled, {
     string: ["_", ...names],
     // So that a flag that is given twice is seen.
     collect: names,
@@ -91,11 +97,42 @@ function split(argv: readonly string[]): { words: string[]; flags: Record<string
       return key === undefined;
     },
   }) as Record<string, unknown> & { _: (number | string)[] };
-  if (unknown[0] !== undefined) throw unknownFlag(unknown[0], flags.map(({ name }) => name));
+  if (unknown[0] !== undefined) {
+    const command = commandOf(unalias(parsed._.map(String)));
+    const takes = command === undefined ? flags : flagsOf(command);
+    throw unknownFlag(unknown[0], takes.map(({ name }) => name));
+  }
   const isGiven = (value: unknown): boolean =>
     value !== undefined && value !== false && !(Array.isArray(value) && value.length === 0);
   const given = flags.filter(({ name }) => Object.hasOwn(parsed, name) && isGiven(parsed[name]));
   return { words: parsed._.map(String), flags: Object.fromEntries(given.map(({ name }) => [name, parsed[name]])) };
+}
+
+/**
+ * Writes options in the one form that the parser reads without doubt: a value that is glued to a letter, `-` as a value, an
+ * empty value; and sees to it that a switch is nothing but on or off.
+ */
+function spellOut(argv: readonly string[], flags: readonly Flag[]): string[] {
+  const spelled: string[] = [];
+  for (let i = 0; i < argv.length; i++) {
+    const arg = argv[i] as string;
+    if (arg === "--") return [...spelled, ...argv.slice(i)];
+    const [, dashes = "", name = "", glued = ""] = /^(--?)(?!-)([\w-]*)(.*)$/s.exec(arg) ?? [];
+    const isLetter = dashes === "-" && name !== "";
+    const flag = flags.find((one) => isLetter ? one.letter === name[0] : dashes === "--" && one.name === name);
+    const rest = isLetter ? name.slice(1) + glued : glued;
+    if (flag === undefined) spelled.push(arg);
+    else if (flag.type === "boolean") {
+      const value = isLetter ? /^\w*(=.*)$/s.exec(rest)?.[1] ?? "" : rest;
+      if (value !== "" && !/^=(true|false)$/.test(value)) {
+        throw new UsageError(`--${flag.name} is either given or not: it takes no value`);
+      }
+      spelled.push(arg);
+    } else if (rest !== "") spelled.push(`--${flag.name}=${rest.replace(/^=/, "")}`);
+    else if (argv[i + 1] === "" || argv[i + 1] === "-") spelled.push(`--${flag.name}=${argv[++i]}`);
+    else spelled.push(arg);
+  }
+  return spelled;
 }
 
 function unalias(words: readonly string[]): string[] {
@@ -106,7 +143,7 @@ function unalias(words: readonly string[]): string[] {
   return [...words];
 }
 
-function bind(command: Command, words: readonly string[]): Omit<Call, "flags"> {
+function bind(command: Command, words: readonly string[]): Pick<Call, "args" | "rest"> {
   const names = command.usage.split(" ").filter((word) => /^[<[]/.test(word));
   const values = words.slice(wordsOf(command.usage).length);
   const isOpen = names.at(-1)?.includes("...") === true;

@@ -14,7 +14,8 @@ export interface Layout {
 const LONGEST_CELL = 60;
 /** In the last column there is room for a sentence. */
 const LONGEST_LAST = 200;
-const NARROWEST_CELL = 8;
+const NARROWEST_CELL = 6;
+const NARROWEST_TITLE = 4;
 const NARROWEST_LAST = 12;
 const GAP = "  ";
 /** How many rows a table is made of at once; what comes behind them may need wider columns. */
@@ -24,16 +25,11 @@ const TABLE_ROWS = 1_000;
 export async function* printData({ data, columns, text }: Output, layout: Layout): AsyncGenerator<string> {
   if (text !== undefined && (layout.format === "table" || data === undefined)) return yield text;
   if (data === undefined) return;
-  if (!isList(data)) yield one(data, layout);
+  if (data === null) { if (layout.format === "json") yield "null\n"; }
+  else if (!isList(data)) yield one(data, layout);
   else if (layout.format === "json") yield* jsonOf(data);
   else if (layout.format === "ndjson") { for await (const row of data) yield `${safeJson(JSON.stringify(row))}\n`; }
   else yield* tableOf(data, columns, layout);
-}
-
-/** Two columns of text, the left one as wide as it needs to be. */
-export function twoColumns(rows: readonly (readonly [string, string])[]): string[] {
-  const width = Math.max(0, ...rows.map(([left]) => widthOf(left)));
-  return rows.map(([left, right]) => `${pad(left, width)}${GAP}${right}`.trimEnd());
 }
 
 function one(row: Row, { format, hasColor }: Layout): string {
@@ -78,8 +74,10 @@ async function* tableOf(
     const titles = names.map(titleOf);
     const isFirst = widths === undefined;
     const before = widths ?? titles.map(widthOf);
+    const all = cells.map((line) => line.map(widthOf));
     const fitted = fit(
-      before.map((width, i) => Math.max(width, ...cells.map((line) => widthOf(line[i] as string)))),
+      before.map((width, i) => Math.max(width, ...all.map((line) => line[i] as number))),
+      names.map((name, i) => leastOf(before[i] as number, part.map((row) => row[name]), all.map((line) => line[i]))),
       layout.columns,
     );
     widths = fitted;
@@ -90,13 +88,25 @@ async function* tableOf(
   }
 }
 
+/** How narrow a column may become. Part of a text tells something, part of a number or an instant something wrong. */
+function leastOf(title: number, values: readonly unknown[], widths: readonly (number | undefined)[]): number {
+  return values.reduce((least: number, value, i) => {
+    const isText = typeof value === "string" || (typeof value === "object" && !(value instanceof Date));
+    return Math.max(least, isText ? Math.min(widths[i] ?? 0, NARROWEST_CELL) : widths[i] ?? 0);
+  }, Math.min(title, NARROWEST_TITLE));
+}
+
 /** Makes the last column narrower until a line fits the terminal, then the widest ones, as far as that can be. */
-function fit(widths: number[], columns = Infinity): number[] {
+function fit(widths: readonly number[], least: readonly number[], columns = Infinity): number[] {
   const fitted = [...widths];
   const last = fitted.length - 1;
   for (let over = sum(fitted) + GAP.length * last - columns; over > 0; over--) {
-    const place = (fitted[last] as number) > NARROWEST_LAST ? last : fitted.indexOf(Math.max(...fitted));
-    if ((fitted[place] as number) <= NARROWEST_CELL) break;
+    const isFree = (i: number): boolean => (fitted[i] as number) > (least[i] as number);
+    const widest = Math.max(...fitted.filter((_, i) => isFree(i)));
+    const place = isFree(last) && (fitted[last] as number) > NARROWEST_LAST
+      ? last
+      : fitted.findIndex((width, i) => width === widest && isFree(i));
+    if (place < 0) break;
     fitted[place] = (fitted[place] as number) - 1;
   }
   return fitted;

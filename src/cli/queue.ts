@@ -1,6 +1,6 @@
 /** `pgqrs queue …`. */
-import type { QueueInfo, QueueMetrics, QueueOptions } from "../../mod.ts";
-import { type Command, counted, type Flag, given, type Preview, type Row, UsageError } from "./command.ts";
+import { type QueueInfo, type QueueMetrics, type QueueOptions, StateError } from "../../mod.ts";
+import { type Command, counted, did, type Flag, given, type Preview, type Row, UsageError } from "./command.ts";
 import { FORCE } from "./flags.ts";
 
 const LEASE: Flag = { name: "lease", type: "duration", about: "For how long messages are leased" };
@@ -51,7 +51,11 @@ export const queueCommands: readonly Command[] = [
     async run(store, { args: { name = "" }, flags }) {
       const options = { ...settingsOf(flags), paused: flags.paused === true, ifMissing: flags["if-missing"] === true };
       const info = await store.admin.createQueue(name, options);
-      return { data: rowOf(info), note: `There is a queue ${info.name}` };
+      const others = otherSettings(info, flags);
+      const note = others.length === 0
+        ? `There is a queue ${info.name}`
+        : `There is a queue ${info.name} already, with another ${others.join(", ")}; "pgqrs queue update" changes that`;
+      return { data: rowOf(info), note };
     },
   },
   {
@@ -67,7 +71,11 @@ export const queueCommands: readonly Command[] = [
       { name: "no-concurrency", type: "boolean", about: "As many messages leased at once as there are" },
     ],
     async run(store, { args: { name = "" }, flags }) {
-      const info = await store.admin.queues.update(name, settingsOf(flags));
+      const settings = settingsOf(flags);
+      if (Object.keys(settings).length === 0) {
+        throw new UsageError("queue update needs a setting to change, as in: pgqrs queue update tasks --retention 7d");
+      }
+      const info = await store.admin.queues.update(name, settings);
       return { data: rowOf(info), note: `Changed queue ${info.name}` };
     },
   },
@@ -88,10 +96,11 @@ export const queueCommands: readonly Command[] = [
     about: "Delete a queue with its archive",
     example: "queue delete tasks --force --yes",
     flags: [FORCE],
-    preview: async (store, { args: { name = "" } }) => previewOf(await store.admin.metrics(name)),
+    preview: async (store, { args: { name = "" }, flags }) =>
+      previewOf(await store.admin.metrics(name), flags.force === true),
     async run(store, { args: { name = "" }, flags }) {
       await store.admin.queues.delete(name, { force: flags.force === true });
-      return { note: `Deleted queue ${name}` };
+      return did(`Deleted queue ${name}`, { deleted: name });
     },
   },
   {
@@ -135,8 +144,13 @@ export const queueCommands: readonly Command[] = [
   },
 ];
 
-function previewOf({ queue, ready, delayed, leased, succeeded, failed, cancelled }: QueueMetrics): Preview {
+/** @throws {StateError} when that would be refused. */
+function previewOf(metrics: QueueMetrics, isForced: boolean): Preview {
+  const { queue, ready, delayed, leased, succeeded, failed, cancelled } = metrics;
   const live = ready + delayed + leased;
+  if (live > 0 && !isForced) {
+    throw new StateError(`Cannot delete queue ${JSON.stringify(queue)}: it has live messages; use --force`);
+  }
   const ended = succeeded + failed + cancelled;
   return {
     what: `delete queue ${queue} with ${counted(live, "live message")} and ${ended} in its archive`,
@@ -153,6 +167,13 @@ function settingsOf(flags: Readonly<Record<string, unknown>>): QueueOptions {
     retentionMs: orNone(flags, "retention"),
     deadRetentionMs: orNone(flags, "dead-retention"),
   });
+}
+
+/** Which of the settings that were given a queue does not have, because it was there before. */
+function otherSettings(info: QueueInfo, flags: Readonly<Record<string, unknown>>): string[] {
+  const others = Object.entries(settingsOf(flags)).filter(([name, value]) => Reflect.get(info, name) !== value);
+  const names = others.map(([name]) => name.replace(/Ms$/, ""));
+  return flags.paused === true && info.pausedAt === null ? [...names, "paused"] : names;
 }
 
 /** A number, or null with the flag that says that there is none. @throws {UsageError} */

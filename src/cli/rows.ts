@@ -1,6 +1,6 @@
 /** How messages are shown, and how lists of them are read page by page. */
 import type { ArchivedMessage, ArchiveQuery, Message, Page } from "../../mod.ts";
-import { given, type Output, type Row } from "./command.ts";
+import { type Call, given, type Output, type Row, UsageError } from "./command.ts";
 
 /** What a table shows of messages that live. */
 export const LIVE_COLUMNS: readonly string[] = [
@@ -102,32 +102,34 @@ export function endedRow(message: ArchivedMessage): Row {
 export function pages<T>(
   read: (page: { limit: number; cursor?: string }) => Promise<Page<T>>,
   rowOf: (item: T) => Row,
-  { flags, columns, tell }: {
-    readonly flags: Readonly<Record<string, unknown>>;
-    readonly columns: readonly string[];
-    readonly tell: (text: string) => void;
-  },
+  { flags }: Call,
+  columns: readonly string[],
 ): Output {
   const { limit = PRESET_LIMIT, cursor } = flags as { limit?: number; cursor?: string };
-  return { data: rows(), columns };
+  let next: string | null | undefined = cursor;
+  return {
+    data: rows(),
+    columns,
+    note: () => typeof next === "string" ? `There is more: --cursor ${next}` : undefined,
+  };
 
   async function* rows(): AsyncGenerator<Row> {
-    let next: string | null | undefined = cursor;
     for (let left = limit; left > 0;) {
-      // A limit of 0 is refused by the library with the range.
       const page: Page<T> = await read({ limit: Math.min(left, PAGE), ...given({ cursor: next ?? undefined }) });
       yield* page.items.map(rowOf);
       left -= page.items.length;
       next = page.cursor;
       if (next === null) return;
     }
-    tell(`There is more: --cursor ${next}`);
   }
 }
 
 /** Which ended messages are meant, from the flags. */
-export function endedFilter(queue: string | undefined, flags: Readonly<Record<string, unknown>>): ArchiveQuery {
+export function endedFilter(queue: string | undefined, { flags, now }: Pick<Call, "flags" | "now">): ArchiveQuery {
   const olderMs = flags["older-than"] as number | undefined;
+  if (olderMs !== undefined && flags.before !== undefined) {
+    throw new UsageError("--before and --older-than exclude each other");
+  }
   return given({
     queue,
     outcome: flags.outcome as "cancelled" | "failed" | "succeeded",
@@ -136,6 +138,12 @@ export function endedFilter(queue: string | undefined, flags: Readonly<Record<st
     key: flags.key as string,
     worker: flags.worker as string,
     since: flags.since as Date,
-    before: (flags.before as Date | undefined) ?? (olderMs === undefined ? undefined : new Date(Date.now() - olderMs)),
+    before: (flags.before as Date | undefined) ?? (olderMs === undefined ? undefined : ago(now, olderMs)),
   });
+}
+
+/** @throws {UsageError} when no database can hold the instant. */
+function ago(now: Date, ms: number): Date {
+  if (ms > now.getTime()) throw new UsageError("--older-than goes back to before 1970");
+  return new Date(now.getTime() - ms);
 }

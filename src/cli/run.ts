@@ -1,8 +1,14 @@
 /** `pgqrs worker run`: any program works a queue. */
 import { hostname } from "node:os";
-import { job } from "../../mod.ts";
-import { type Command, counted, given, UsageError } from "./command.ts";
-import { checkPrograms, openProgram } from "./program.ts";
+import { job, type Store } from "../../mod.ts";
+import { type Command, counted, did, given, pausedNote, UsageError } from "./command.ts";
+import { checkPrograms, openPrograms } from "./program.ts";
+
+const TIMEOUT_MS = 900_000;
+/** The longest that a timer can keep. */
+const LONGEST_TIMEOUT_MS = 2 ** 31 - 1;
+/** How long a worker that has nothing to store waits for its database when it is to stop. */
+const LEAVE_MS = 2_000;
 
 export const runCommand: Command = {
   usage: "worker run <queue>",
@@ -28,28 +34,55 @@ export const runCommand: Command = {
   async run(store, { args: { queue = "" }, flags }, shell) {
     const { exec, concurrency = 1, grace, lease, name } = flags as Record<string, never> & { exec?: string };
     if (exec === undefined) throw new UsageError("worker run needs --exec and a command");
+    const timeoutMs = flags["job-timeout"] as number ?? TIMEOUT_MS;
+    if (timeoutMs < 1 || timeoutMs > LONGEST_TIMEOUT_MS) throw new UsageError("--job-timeout is from 1ms to 24d");
+    const deadOn = codesOf(flags["dead-on"] as string | undefined);
     // A worker of the library waits for its database and makes its queue. Here a person has typed both.
-    await store.admin.queues.get(queue, { signal: shell.signal });
+    const { pausedAt } = await store.admin.queues.get(queue, { signal: shell.signal });
+    if (pausedAt !== null) shell.log.warn(pausedNote(queue));
     await checkPrograms();
-    const program = openProgram(exec, { deadOn: codesOf(flags["dead-on"] as string | undefined), echo: shell.echo });
-    const handled = job(
-      queue,
-      program,
-      given({ concurrency, leaseMs: lease, timeoutMs: flags["job-timeout"] as number }),
-    );
+    const { echo, log } = shell;
+    const programs = openPrograms(exec, { concurrency, timeoutMs, deadOn, echo, warn: (text) => log.warn(text) });
+    // The time is kept here: for the library a handler has ended as soon as it takes too long, and a program has not.
+    const handled = job(queue, programs.handle, given({ concurrency, leaseMs: lease, timeoutMs: null }));
     const worker = store.worker([handled], {
       name: name ?? `pgqrs@${hostname()}`.slice(0, 100),
       ...given({ stopTimeoutMs: grace }),
     });
-    if (flags.drain !== true) {
-      await worker.run({ signal: shell.signal });
-      const { completed, failed, dead } = worker.health();
-      return { note: summaryOf(completed, failed, dead) };
+    const isDraining = flags.drain === true;
+    const isFree = watch(store);
+    const { signal } = shell;
+    try {
+      await Promise.race([isDraining ? worker.drain({ signal }) : worker.run({ signal }), leave(signal, isFree)]);
+    } finally {
+      await programs.end();
     }
-    const { completed, failed, dead } = await worker.drain({ signal: shell.signal });
-    return { data: { queue, completed, failed, dead }, note: summaryOf(completed, failed, dead) };
+    const { completed, failed, dead } = worker.health();
+    const done = { data: { queue, completed, failed, dead }, note: summaryOf(completed, failed, dead) };
+    return isDraining ? done : did(done.note, done.data);
   },
 };
+
+/** Tells whether no message is in the hands of a program, and of all that were it is stored what has become of them. */
+function watch(store: Store): () => boolean {
+  const open = new Set<number>();
+  store.on("started", ({ message }) => void open.add(message.id));
+  for (const name of ["completed", "failed", "lost", "cancelled"] as const) {
+    store.on(name, ({ message }) => void open.delete(message.id));
+  }
+  return () => open.size === 0;
+}
+
+/** Resolves when a worker that is to stop and has nothing to store has waited for its database long enough. */
+function leave(signal: AbortSignal, isFree: () => boolean): Promise<void> {
+  return new Promise((resolve) => {
+    const wait = (): void => {
+      if (isFree()) setTimeout(resolve, LEAVE_MS).unref?.();
+    };
+    if (signal.aborted) wait();
+    signal.addEventListener("abort", wait, { once: true });
+  });
+}
 
 function summaryOf(completed: number, failed: number, dead: number): string {
   return `Handled ${counted(completed, "message")}; ${counted(failed, "attempt")} failed, ${

@@ -1,12 +1,15 @@
 /** `pgqrs install`, `uninstall`, `verify`, `migrate`, `maintain`, `doctor`, `config`, `stats`. */
 import { SchemaError, type Store } from "../../mod.ts";
-import { type Command, counted, type Flag, type Preview } from "./command.ts";
+import { type Command, counted, did, type Flag, type Preview } from "./command.ts";
 
 const UNLOGGED: Flag = {
   name: "unlogged",
   type: "boolean",
   about: "Postgres: tables that are empty after a crash of the server",
 };
+
+/** How long a call may take unless --timeout says so. */
+const TIMEOUT_MS = 30_000;
 
 export const schemaCommands: readonly Command[] = [
   {
@@ -16,7 +19,7 @@ export const schemaCommands: readonly Command[] = [
     flags: [UNLOGGED],
     async run(store, { flags }) {
       await store.admin.install({ unlogged: flags.unlogged === true });
-      return { note: "Installed" };
+      return did("Installed", { installed: true });
     },
   },
   {
@@ -26,7 +29,7 @@ export const schemaCommands: readonly Command[] = [
     preview,
     async run(store) {
       const removed = await store.admin.uninstall();
-      return { note: removed.length === 0 ? "There was nothing to remove" : `Removed ${removed.join(", ")}` };
+      return did(removed.length === 0 ? "There was nothing to remove" : `Removed ${removed.join(", ")}`, { removed });
     },
   },
   {
@@ -35,7 +38,7 @@ export const schemaCommands: readonly Command[] = [
     example: "verify",
     async run(store) {
       await store.admin.verify();
-      return { note: "The schema is as it was installed" };
+      return did("The schema is as it was installed", { verified: true });
     },
   },
   {
@@ -48,7 +51,9 @@ export const schemaCommands: readonly Command[] = [
       const steps = await store.admin.migrate({ print, unlogged: flags.unlogged === true });
       const note = steps.length === 0 ? "Nothing is pending" : undefined;
       if (!print) {
-        return { note: note ?? `Applied ${steps.map(({ version, name }) => `${version} ${name}`).join(", ")}` };
+        const applied = steps.map(({ version, name }) => ({ version, name }));
+        const told = applied.map(({ version, name }) => `${version} ${name}`).join(", ");
+        return did(note ?? `Applied ${told}`, { applied });
       }
       const text = steps.map(({ version, name, statements }) => `-- ${version} ${name}\n${statements.join("\n")}\n`);
       const data = steps.map(({ version, name, statements }) => ({ version, name, statements }));
@@ -80,11 +85,15 @@ export const schemaCommands: readonly Command[] = [
     usage: "config",
     about: "Show the settings, and where each comes from",
     example: "config --format json",
-    read(config) {
-      const { sources } = config;
-      const values = Object.entries(config.toJSON());
+    read(config, limits) {
+      const sources: Readonly<Record<string, string>> = { ...config.sources };
+      const isGiven = limits.timeoutMs !== undefined;
+      const values = Object.entries({ ...config.toJSON(), timeoutMs: TIMEOUT_MS, ...limits });
       return {
-        data: values.map(([setting, value]) => ({ setting, value, source: sources[setting as keyof typeof sources] })),
+        data: values.map(([setting, value]) => {
+          const isLimit = isGiven && Object.hasOwn(limits, setting);
+          return { setting, value, source: isLimit ? "--timeout" : sources[setting] ?? "default" };
+        }),
       };
     },
   },

@@ -1,7 +1,11 @@
 /** Text for terminals: what it shows and how wide it is. What comes from elsewhere never controls the terminal. */
 
-/** Controls, among them ESC and those of C1; what is invisible or turns the direction of text; lone halves of a character. */
-const UNSAFE = /[\p{Cc}\p{Cf}\p{Cs}\p{Zl}\p{Zp}]/gu;
+/**
+ * Controls, among them ESC and those of C1; what is invisible, blank or turns the direction of text; lone halves of a
+ * character. The sign that makes an emoji of what is before it may stand there.
+ */
+const UNSAFE =
+  /(?!(?<=\p{Extended_Pictographic})\ufe0f)[\p{Cc}\p{Cf}\p{Cs}\p{Zl}\p{Zp}\p{Default_Ignorable_Code_Point}\uffa0]/gu;
 /** What takes two columns: East Asian wide and fullwidth forms. Emoji are found by their properties. */
 const WIDE =
   /[\u1100-\u115f\u2e80-\u303e\u3041-\u33ff\u3400-\u4dbf\u4e00-\u9fff\ua000-\ua4cf\ua960-\ua97c\uac00-\ud7a3\uf900-\ufaff\ufe30-\ufe6f\uff01-\uff60\uffe0-\uffe6\u{17000}-\u{18cff}\u{1aff0}-\u{1b2fb}\u{1f200}-\u{1f265}\u{20000}-\u{3fffd}]/u;

@@ -5,7 +5,7 @@ import { QUEUE } from "./flags.ts";
 import { runCommand } from "./run.ts";
 
 const UNSEEN_MS = 180_000;
-const COLUMNS = ["name", "kind", "queues", "startedAt", "seenAt", "pausedAt", "leased", "expired"];
+const COLUMNS = ["name", "kind", "queues", "seenAt", "pausedAt", "leased", "expired"];
 const AGE: Flag = { name: "max-age", type: "duration", about: "For how long a worker may not be heard of (3m)" };
 const OLDER: Flag = { name: "older-than", type: "duration", about: "For how long they were not heard of (3m)" };
 
@@ -17,7 +17,9 @@ export const workerCommands: readonly Command[] = [
     example: "worker list --queue tasks",
     flags: [QUEUE],
     async run(store, { flags }) {
-      const list = (await store.admin.workers.list()).filter(serves(flags.queue as string | undefined));
+      const queue = flags.queue as string | undefined;
+      if (queue !== undefined) await store.admin.queues.get(queue);
+      const list = (await store.admin.workers.list()).filter(serves(queue));
       return { data: list.map(rowOf), columns: COLUMNS };
     },
   },
@@ -43,6 +45,7 @@ export const workerCommands: readonly Command[] = [
     flags: [QUEUE, AGE],
     async run(store, { flags }) {
       const { queue, "max-age": ageMs = UNSEEN_MS } = flags as { queue?: string; "max-age"?: number };
+      if (queue !== undefined) await store.admin.queues.get(queue);
       const now = (await store.ping()).now.getTime();
       const workers = (await store.admin.workers.list()).filter(({ kind }) => kind === "worker").filter(serves(queue));
       const data = workers.map(({ name, queues, seenAt, pausedAt, expired }) => {
@@ -60,6 +63,8 @@ export const workerCommands: readonly Command[] = [
     example: "worker release host-1",
     async run(store, { args: { name = "" } }) {
       const ids = await store.admin.workers.release(name);
+      // A worker may hold nothing, but there has to be one.
+      if (ids.length === 0) await store.admin.workers.get(name);
       return { data: ids.map((id) => ({ id })), note: `Released ${counted(ids.length, "message")}` };
     },
   },

@@ -1,5 +1,49 @@
 /** What an operator may want to know of a server, as far as the role may see it. */
-import { perDialect, sql, type Statement, statement, tableLiteral } from "./sql.ts";
+import { perDialect, raw, sql, type Statement, statement, tableLiteral } from "./sql.ts";
+
+/** What is done with a table by whom sends, and by whom takes messages; both ask for the version of the tables. */
+const NEEDS: Readonly<Record<string, readonly [task: string, privileges: string][]>> = {
+  pgqrs_migrations: [["send or claim", "select"]],
+  pgqrs_queues: [["send or claim", "select"]],
+  pgqrs_messages: [["send or claim", "select"], ["send", "insert"], ["claim", "update delete"]],
+  pgqrs_keys: [["send", "select insert update delete"]],
+  pgqrs_archive: [["claim", "select insert"]],
+};
+
+/**
+ * Finds what the role may not do that it takes to send and to claim. Reads the catalogs alone, which everybody may. Rows: a
+ * privilege, what it is missing on, what cannot be done; and `read-only` where nothing can be written at all.
+ */
+export function inspectPrivileges(schema: string): Statement {
+  const needs = Object.entries(NEEDS).flatMap(([name, tasks]) =>
+    tasks.flatMap(([task, privileges]) => privileges.split(" ").map((one) => `('${name}', '${one}', '${task}')`))
+  );
+  return statement(
+    "inspectPrivileges",
+    perDialect({
+      postgres: () =>
+        sql`select 'read-only', '', 'send or claim' where current_setting('transaction_read_only') = 'on'
+union all
+select 'usage', 'schema ' || n.nspname, 'send or claim' from pg_catalog.pg_namespace n
+where n.nspname = ${schema} and not has_schema_privilege(n.oid, 'usage')
+union all
+(
+  select need.privilege, 'table ' || c.relname, need.task
+  from pg_catalog.pg_namespace n
+  join pg_catalog.pg_class c on c.relnamespace = n.oid and c.relkind = 'r'
+  join (values ${raw(needs.join(", "))}) need (name, privilege, task) on need.name = c.relname
+  where n.nspname = ${schema} and not has_table_privilege(c.oid, need.privilege)
+  order by 3, 2, 1
+)
+union all
+select 'execute', 'function ' || p.proname, case when p.proname like '%claim%' then 'claim' else 'send' end
+from pg_catalog.pg_namespace n join pg_catalog.pg_proc p on p.pronamespace = n.oid
+where n.nspname = ${schema} and p.proname in ('pgqrs_claim', 'pgqrs_enqueue_many')
+  and not has_function_privilege(p.oid, 'execute')`,
+      sqlite: () => sql`select null, null, null where false`,
+    }),
+  );
+}
 
 /**
  * Asks the server about what slows queues down or loses what was committed. Rows: what it is, a number, a word. SQLite has

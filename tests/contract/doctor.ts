@@ -21,7 +21,18 @@ function healthy(context: Context): void {
     await using store = await context.connect();
     await store.admin.createQueue("tasks");
     const findings = await store.admin.doctor();
-    const checks = ["connection", "clock", "schema", "queues", "leases", "dead letters", "workers", "server"];
+    const privileges = context.dialect === "postgres" ? ["privileges"] : [];
+    const checks = [
+      "connection",
+      "clock",
+      "schema",
+      ...privileges,
+      "queues",
+      "leases",
+      "dead letters",
+      "workers",
+      "server",
+    ];
     assertEquals([...new Set(findings.map(({ check }) => check))], checks);
     const warnings = findings.filter(({ level, check }) => level !== "ok" && check !== "connection");
     // The servers of the tests are faster than safe, and that is told.

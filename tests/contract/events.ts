@@ -444,7 +444,7 @@ function logging(context: Context): void {
       `warn ${message(2)}: attempt 1 has failed with TypeError, the next one comes in 600000 ms`,
       `debug ${message(3)}: attempt 1 begins`,
       `info ${message(3)} was cancelled while it was handled`,
-      `info Worker "host \\"1\\"" stops when 0 handlers have ended`,
+      `info Worker "host \\"1\\"" stops`,
       `info Worker "host \\"1\\"" has stopped`,
     ];
     // What is settled in the background is told of when it is stored, which may be after the next one has begun.

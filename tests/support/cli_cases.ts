@@ -10,8 +10,10 @@ export interface CommandCase {
   readonly usage: string;
   /** Finds something, or does what it should. */
   readonly found: string;
-  /** Names that its data has; empty for a command without data. */
+  /** Names that its data has. */
   readonly shows: string;
+  /** Somebody who reads tables is only told in words what was done. */
+  readonly isSilent?: boolean;
   /** Cannot be used: exit code 2. */
   readonly bad: string;
   /** Each means something that is not there: exit code 3. */
@@ -32,19 +34,20 @@ const MESSAGE = "id state priority attempts visibleAt worker key payload";
 const ENDED = "id outcome reason attempts archivedAt archivedBy payload";
 const QUEUE = "name pausedAt leaseMs maxAttempts concurrency retentionMs";
 const COUNTS = "queue isPaused ready delayed leased succeeded failed cancelled oldestReadyMs";
-const WORKER = "name kind queues startedAt seenAt pausedAt leased expired";
+const WORKER = "name kind queues seenAt pausedAt leased expired";
 
 /** For each command what it is tried with, on what `openScene` has prepared. */
 export const cases: readonly CommandCase[] = [
-  tried("install", "install", "", { bad: "install --print", works: "without tables" }),
-  tried("uninstall", "uninstall", "", {
+  tried("install", "install", "installed", { isSilent: true, bad: "install --print", works: "without tables" }),
+  tried("uninstall", "uninstall", "removed", {
+    isSilent: true,
     bad: "uninstall --force",
     preview: "queue live ended",
     isChange: true,
     works: "without tables",
   }),
-  tried("verify", "verify", "", { bad: "verify tables" }),
-  tried("migrate", "migrate", "", { bad: "migrate now", works: "without tables" }),
+  tried("verify", "verify", "verified", { isSilent: true, bad: "verify tables" }),
+  tried("migrate", "migrate", "applied", { isSilent: true, bad: "migrate now", works: "without tables" }),
   tried("maintain", "maintain", "messages keys workers isDone", { bad: "maintain tasks", isChange: true }),
   tried("doctor", "doctor", "check level text", { bad: "doctor --all" }),
   tried("config", "config", "setting value source", {
@@ -66,7 +69,8 @@ export const cases: readonly CommandCase[] = [
     bad: "queue get",
     missing: ["queue get nope", "queue get Nope-2"],
   }),
-  tried("queue delete <name>", "queue delete tasks --force", "", {
+  tried("queue delete <name>", "queue delete tasks --force", "deleted", {
+    isSilent: true,
     bad: "queue delete --yes",
     missing: ["queue delete nope --yes", "queue delete nope --dry-run"],
     preview: "queue live ended",
@@ -124,17 +128,20 @@ export const cases: readonly CommandCase[] = [
     missing: ["message count nope"],
     nothing: "message count idle",
   }),
-  tried("message delete <queue> <id>", "message delete tasks 1", "", {
+  tried("message delete <queue> <id>", "message delete tasks 1", "deleted", {
+    isSilent: true,
     bad: "message delete tasks one",
     missing: ["message delete tasks 99", "message delete tasks 4"],
     isChange: true,
   }),
-  tried("message archive <queue> <id>", "message archive tasks 1", "", {
+  tried("message archive <queue> <id>", "message archive tasks 1", "archived", {
+    isSilent: true,
     bad: "message archive tasks one",
     missing: ["message archive tasks 99", "message archive tasks 4"],
     isChange: true,
   }),
-  tried("message cancel <queue> <id>", "message cancel tasks 1", "", {
+  tried("message cancel <queue> <id>", "message cancel tasks 1", "cancelled", {
+    isSilent: true,
     bad: "message cancel tasks one",
     missing: ["message cancel tasks 99", "message cancel tasks 4"],
     isChange: true,
@@ -149,7 +156,8 @@ export const cases: readonly CommandCase[] = [
     missing: ["message update tasks 99 --priority 9", "message update tasks 4 --priority 9"],
     isChange: true,
   }),
-  tried("archive <queue> <id>", "archive tasks 1", "", {
+  tried("archive <queue> <id>", "archive tasks 1", "archived", {
+    isSilent: true,
     bad: "archive tasks 1 2",
     missing: ["archive tasks 99", "archive nope 1"],
     isChange: true,
@@ -204,7 +212,8 @@ export const cases: readonly CommandCase[] = [
   }),
   tried("worker list", "worker list", WORKER, {
     bad: "worker list host-1",
-    nothing: "worker list --queue nope",
+    missing: ["worker list --queue nope"],
+    nothing: "worker list --queue idle",
     needsWorker: true,
   }),
   tried("worker get <name>", "worker get host-1", WORKER, { bad: "worker get", missing: ["worker get nobody"] }),
@@ -213,12 +222,13 @@ export const cases: readonly CommandCase[] = [
   }),
   tried("worker health", "worker health", "name queues isHealthy unseenMs isPaused expired", {
     bad: "worker health --max-age old",
-    nothing: "worker health --queue nope",
+    missing: ["worker health --queue nope"],
+    nothing: "worker health --queue idle",
     needsWorker: true,
   }),
   tried("worker release <name>", "worker release host-1", "id", {
     bad: "worker release",
-    nothing: "worker release nobody",
+    missing: ["worker release nobody"],
     isChange: true,
   }),
   tried("worker pause <name>", "worker pause live", WORKER, {
