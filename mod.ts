@@ -44,6 +44,14 @@ export {
   type QueueName,
   type QueueOptions,
 } from "./src/admin/queues.ts";
+export {
+  RunAdmin,
+  type RunDetails,
+  type RunGetOptions,
+  type RunInfo,
+  type RunQuery,
+  type RunWait,
+} from "./src/admin/runs.ts";
 export type { InstallOptions, MigrateOptions, MigrationStep } from "./src/admin/schema.ts";
 export { type PurgeWorkersOptions, WorkerAdmin, type WorkerInfo, type WorkerStats } from "./src/admin/workers.ts";
 export { Config, type ConfigSources, type ConfigValues, type LoadConfigOptions } from "./src/config.ts";
@@ -70,6 +78,7 @@ export {
   type DatabaseReason,
   type ErrorCode,
   FailedError,
+  InterruptedError,
   LeaseLostError,
   NonRetryableError,
   NotFoundError,
@@ -110,7 +119,23 @@ export {
 export type { Backoff, RetryPolicy } from "./src/retry.ts";
 export type { QueueMetrics } from "./src/sql/metrics.ts";
 export type { ResultOptions } from "./src/results.ts";
-export { type Pong, Store, type TransactionOptions } from "./src/store.ts";
+export { type CancelOptions, RunHandle, type SendOptions, type StepInfo } from "./src/run.ts";
+export type { RunCounts, RunStatus } from "./src/sql/run_reports.ts";
+export type { StepKind, StepState } from "./src/sql/runs.ts";
+export { type Pong, type StartOptions, Store, type TransactionOptions } from "./src/store.ts";
 export { type Execute, Transaction, type TransactionLike } from "./src/transaction.ts";
 export { type Drained, type RunOptions, Worker, type WorkerHealth, type WorkerOptions } from "./src/worker.ts";
 export type { Maintained } from "./src/worker/maintenance.ts";
+export {
+  type MapOptions,
+  type ReceiveOptions,
+  type RunContext,
+  type StepContext,
+  type StepOptions,
+  type Workflow,
+  workflow,
+  type WorkflowFunction,
+  type WorkflowOptions,
+  type WorkflowRef,
+  workflowRef,
+} from "./src/workflow.ts";

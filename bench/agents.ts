@@ -1,13 +1,14 @@
 /** Starts the processes that use a queue, and asks them to do things. */
 import { type ChildProcess, spawn, spawnSync } from "node:child_process";
-import { existsSync } from "node:fs";
+import { existsSync, readFileSync } from "node:fs";
 import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
-import type { PeerName } from "./peers/peer.ts";
+import type { EngineRequest } from "./peers/engine_protocol.ts";
 import { ANSWER, HANDLED, type Request, type Took } from "./peers/protocol.ts";
 
 const AGENT = fileURLToPath(new URL("./peers/agent.ts", import.meta.url));
-const HOOKS = new URL("../dev/node-hooks.mjs", import.meta.url).href;
+/** What lets Node find the stand-ins of the standard library. */
+export const HOOKS = new URL("../dev/node-hooks.mjs", import.meta.url).href;
 
 /** How long anything may take. */
 const LONGEST_MS = 600_000;
@@ -15,7 +16,8 @@ const LONGEST_MS = 600_000;
 /** Installs the packages of bench/peers, which nothing else needs. */
 export function installPeers(): void {
   const cwd = fileURLToPath(new URL("./peers/", import.meta.url));
-  if (existsSync(`${cwd}node_modules`)) return;
+  const { dependencies } = JSON.parse(readFileSync(`${cwd}package.json`, "utf8"));
+  if (Object.keys(dependencies).every((name) => existsSync(`${cwd}node_modules/${name}`))) return;
   // Not `ci`: which packages for other platforms there are depends on the registry, and the lock need not name them.
   const args = ["install", "--no-save", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"];
   const { status } = spawnSync("npm", args, { cwd, stdio: "inherit" });
@@ -35,28 +37,32 @@ export function findNode(): { readonly path: string; readonly version: string } 
 /** What to start. */
 export interface AgentOptions {
   readonly node: string;
-  readonly name: PeerName;
+  readonly name: string;
   readonly dsn: string;
   /** Set up for latency instead of throughput. */
   readonly isForLatency?: boolean;
+  /** The program, and what it is told beside name and DSN. @default that which uses a queue */
+  readonly program?: string;
+  readonly words?: readonly string[];
   /** Words for Node, such as `--cpu-prof`. */
   readonly flags?: readonly string[];
 }
 
-/** A process that uses a queue. */
+/** A process that uses a queue, or an engine of workflows. */
 export class Agent {
-  readonly name: PeerName;
+  readonly name: string;
   readonly #child: ChildProcess;
   readonly #exited: Promise<void>;
   /** How many jobs the drain under way has handled, and who is told when that changes. */
   handled = 0;
   onHandled = (): void => {};
-  #settle: { resolve(took: Took): void; reject(error: Error): void } | undefined;
+  #settle: { resolve(took: unknown): void; reject(error: Error): void } | undefined;
   #errors = "";
 
-  constructor({ node, name, dsn, isForLatency = false, flags = [] }: AgentOptions) {
+  constructor(options: AgentOptions) {
+    const { node, name, dsn, isForLatency = false, flags = [], program = AGENT, words = [] } = options;
     this.name = name;
-    const args = [...flags, "--no-warnings", "--import", HOOKS, AGENT, name, dsn];
+    const args = [...flags, "--no-warnings", "--import", HOOKS, program, name, dsn, ...words];
     const child = spawn(node, isForLatency ? [...args, "latency"] : args, { stdio: ["pipe", "pipe", "pipe"] });
     this.#child = child;
     child.stdin.on("error", () => {});
@@ -77,11 +83,11 @@ export class Agent {
   }
 
   /** Asks for something; one thing at a time. */
-  ask(request: Request): Promise<Took> {
+  ask<T = Took>(request: EngineRequest | Request): Promise<T> {
     // A queue that has lost a job would be waited for without end.
     const timer = setTimeout(() => this.#child.kill("SIGKILL"), LONGEST_MS);
-    return new Promise<Took>((resolve, reject) => {
-      this.#settle = { resolve, reject };
+    return new Promise<T>((resolve, reject) => {
+      this.#settle = { resolve: resolve as (took: unknown) => void, reject };
       if (this.#child.exitCode !== null) reject(new Error(`The process of ${this.name} ended: ${this.#errors}`));
       this.#write(request);
     }).finally(() => clearTimeout(timer));
@@ -99,7 +105,7 @@ export class Agent {
     return Promise.all(agents.map((agent) => agent.ask({ do: "drain" })));
   }
 
-  #write(request: Request): void {
+  #write(request: EngineRequest | Request): void {
     this.#child.stdin?.write(`${JSON.stringify(request)}\n`);
   }
 

@@ -29,6 +29,8 @@ export interface Ground extends AsyncDisposable {
   tidy(dsn: string): Promise<void>;
   /** Executes statements. */
   run(dsn: string, ...texts: readonly string[]): Promise<void>;
+  /** Asks one thing: the first column of the first row. */
+  ask(dsn: string, text: string): Promise<unknown>;
   /** The CPU time of the server so far, in microseconds. */
   cpu(): number;
   /** Holds a snapshot of a database until it is let go. */
@@ -65,6 +67,14 @@ export async function openServer(): Promise<Ground> {
     },
     tidy: (dsn) => run(dsn, "vacuum analyze", "checkpoint"),
     run,
+    async ask(dsn, text) {
+      const sql = open(dsn);
+      try {
+        return (await sql.unsafe(text).values())[0]?.[0];
+      } finally {
+        await sql.end({ timeout: 5 });
+      }
+    },
     cpu: () => serverCpu(server.pid),
     async holdSnapshot(dsn) {
       const sql = open(dsn);
@@ -93,6 +103,7 @@ export function openFolder(): Ground {
     keep: unused,
     tidy: () => Promise.resolve(),
     run: unused,
+    ask: unused,
     cpu: () => 0,
     holdSnapshot: unused,
     [Symbol.asyncDispose]() {

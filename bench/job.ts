@@ -11,6 +11,9 @@ export interface Job {
 /** The queue that all workloads use. */
 export const QUEUE = "bench";
 
+/** The workflow that all engines run. */
+export const WORKFLOW = "steps";
+
 /** Makes a job. */
 export function newJob(n: number): Job {
   return { n, text: `${n}`.padEnd(180, "lorem ipsum ") };

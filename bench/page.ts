@@ -3,8 +3,11 @@ import { existsSync, readFileSync, writeFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 
 const PAGE = fileURLToPath(new URL("../docs/benchmarks.md", import.meta.url));
-const INTRODUCTION = "# Benchmarks\n\nWritten by `deno task bench` and `deno task bench:peers`; not to be edited.\n";
-const PARTS = ["Beside other queues", "Beside bare SQL"] as const;
+const INTRODUCTION = `# Benchmarks
+
+Written by \`deno task bench\`, \`deno task bench:peers\` and \`deno task bench:workflows\`; not to be edited.
+`;
+const PARTS = ["Beside other queues", "Workflows beside other engines", "Beside bare SQL"] as const;
 
 /** A part of the page, by its title. */
 export type Part = typeof PARTS[number];

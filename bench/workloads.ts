@@ -1,55 +1,14 @@
 /** What is measured beside other queues. */
 import { setTimeout as pause } from "node:timers/promises";
 import { Agent } from "./agents.ts";
+import type { Bar, Course, Figure, Measure, Workload as AnyWorkload } from "./compare.ts";
 import { median, quantile } from "./figures.ts";
-import type { Ground } from "./ground.ts";
 import { QUEUE } from "./job.ts";
 import type { PeerName } from "./peers/peer.ts";
 import type { Request, Took } from "./peers/protocol.ts";
 
-/** What one run gives: one of these for each of the workload's measures. */
-export interface Figure {
-  readonly value: number;
-  /** CPU time for each job, in microseconds. */
-  readonly clientUs?: number;
-  readonly serverUs?: number;
-}
-
-/** What is asked of a figure: `ratio` to the best peer, `value` as it is, `cpuUs` for each job of client and server. */
-export interface Bar {
-  readonly ratio?: number;
-  readonly value?: number;
-  readonly cpuUs?: number;
-}
-
-/** What is told of a workload. */
-export interface Measure {
-  readonly title: string;
-  readonly unit: "jobs/s" | "ms" | "× free";
-  /** Whether less is better. */
-  readonly isLess?: boolean;
-  readonly bar: Bar;
-}
-
-/** What a run needs. */
-export interface Course {
-  readonly ground: Ground;
-  readonly node: string;
-  /** 1, or less for a short look. */
-  readonly scale: number;
-}
-
-/** One workload. */
-export interface Workload {
-  /** The word by which it is chosen. */
-  readonly name: string;
-  readonly on: "file" | "server";
-  readonly subjects: readonly Subject[];
-  /** How often it is run with each. */
-  readonly rounds: number;
-  readonly measures: readonly Measure[];
-  run(course: Course, subject: Subject): Promise<Figure[]>;
-}
+/** A workload of queues. */
+export type Workload = AnyWorkload<Subject>;
 
 /** A queue; or ours on an empty database, as the measure of ours on a full one. */
 export type Subject = PeerName | "ours, with none";

@@ -3,7 +3,8 @@
  *
  * Every file of a folder becomes a message. Several processes take the messages under a lease and measure the files. One of
  * them is killed while it holds leases; when these have run out, the others take its messages over. In the end what the
- * archive says is compared with what this process finds by reading the folder itself.
+ * archive says is compared with what this process finds by reading the folder itself. Then a process is killed in the middle
+ * of a workflow, and another one goes on with it.
  *
  * It needs nothing but this repository: without `--dsn` the queue lives in a SQLite file that is removed afterwards.
  *
@@ -20,6 +21,7 @@ import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 import { type ArchivedMessage, connect, type Page, type QueueMetrics, type Store } from "@pgqrs/pgqrs";
 import type { Measure } from "./demo_consumer.ts";
+import { surviveKill } from "./workflow.ts";
 
 const ROOT = fileURLToPath(new URL("../", import.meta.url));
 const SKIPPED = [".git", "node_modules"];
@@ -41,12 +43,14 @@ async function main(args: string[]): Promise<number> {
     options: { dsn: { type: "string" }, consumers: { type: "string", default: "4" } },
   });
   const temporary = mkdtempSync(join(tmpdir(), "pgqrs-demo-"));
+  const dsn = values.dsn ?? `sqlite:${join(temporary, "demo.db")}`;
   try {
-    return await demo({
+    const code = await demo({
       folder: resolve(positionals[0] ?? ROOT),
-      dsn: values.dsn ?? `sqlite:${join(temporary, "demo.db")}`,
+      dsn,
       consumers: Math.max(2, Number(values.consumers) || 4),
     });
+    return await demoWorkflow(dsn, join(temporary, "ledger")) ? code : 1;
   } catch (error) {
     console.error(`Demo failed: ${error instanceof Error ? error.message : error}`);
     return 1;
@@ -80,6 +84,18 @@ async function demo({ folder, dsn, consumers }: Plan): Promise<number> {
     return report(await archived(store, queue), { folder, before: files, crew, seconds });
   } finally {
     await store.admin.queues.delete(queue, { force: true });
+  }
+}
+
+/** Kills a process in the middle of a workflow, and tells whether each step was done once. */
+async function demoWorkflow(dsn: string, ledger: string): Promise<boolean> {
+  console.log("\nNow a workflow of five steps, in a process of its own");
+  await using store = await connect(dsn);
+  const name = `demo-${randomUUID().slice(0, 8)}`;
+  try {
+    return await surviveKill(store, dsn, name, ledger);
+  } finally {
+    await store.admin.queues.delete(name, { force: true });
   }
 }
 

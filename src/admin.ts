@@ -12,6 +12,7 @@ import {
   uninstall,
   verify,
 } from "./admin/schema.ts";
+import { RunAdmin } from "./admin/runs.ts";
 import { WorkerAdmin } from "./admin/workers.ts";
 import { type CallLimits, type Database, unknownQueue } from "./database.ts";
 import { checkOptions, LIMITS } from "./options.ts";
@@ -46,6 +47,8 @@ export class Admin {
   readonly queues: QueueAdmin;
   /** Workers, and whoever else holds leases. */
   readonly workers: WorkerAdmin;
+  /** Runs of workflows. */
+  readonly runs: RunAdmin;
 
   /** Made by the store. */
   constructor(database: Database) {
@@ -55,6 +58,7 @@ export class Admin {
     this.dead = new DeadAdmin(database);
     this.queues = new QueueAdmin(database);
     this.workers = new WorkerAdmin(database);
+    this.runs = new RunAdmin(database);
   }
 
   /**

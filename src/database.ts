@@ -68,6 +68,8 @@ export interface Settings {
 /** What everything that was begun inside a transaction can see, also when it goes on after the end. */
 export interface OpenTransaction {
   isOpen: boolean;
+  /** The step of a run that is being done. */
+  readonly step?: string | undefined;
 }
 
 /** Runs work in the context of a transaction, and tells whether the caller is in one. */
@@ -253,6 +255,16 @@ export class Database {
     if (this.#underWay === 0) this.#tellIdle();
   }
 
+  /** Does the work of a step of a run, which can be told from the work beside it. */
+  insideStep<T>(step: string, work: () => T): T {
+    return this.#scope === undefined ? work() : this.#scope.run({ isOpen: false, step }, work);
+  }
+
+  /** The step of a run inside of which the caller is. */
+  get step(): string | undefined {
+    return this.#scope?.getStore()?.step;
+  }
+
   /** @throws {StateError} inside a transaction of this store, where a call without `tx` would wait for itself. */
   assertOutside(what: string): void {
     if (this.#scope?.getStore()?.isOpen !== true) return;
@@ -265,7 +277,7 @@ export class Database {
     limits: QueryLimits & { readonly timeoutMs: number },
   ): Promise<T> {
     this.assertOutside("begin a transaction");
-    const scope: OpenTransaction = { isOpen: true };
+    const scope: OpenTransaction = { isOpen: true, step: this.step };
     const hints = new Map<string, Hint>();
     this.#enter(limits);
     let isDone = true;
@@ -314,6 +326,12 @@ export function unknownQueue(name: string): NotFoundError {
   return new NotFoundError(
     `Queue ${JSON.stringify(name)} does not exist: create it with store.admin.createQueue(${JSON.stringify(name)})`,
   );
+}
+
+/** Whether the database refused a value, which it will do again. */
+export function isOfData(error: unknown): boolean {
+  if (!(error instanceof DatabaseError) || error.outcome === "unknown") return false;
+  return error.reason === "constraint" || /^2[23]/.test(error.sqlState ?? "");
 }
 
 /** The error of every call of a store that is closed. */

@@ -15,6 +15,7 @@ export type ErrorCode =
   | "config"
   | "database"
   | "failed"
+  | "interrupted"
   | "lease_lost"
   | "not_found"
   | "not_retryable"
@@ -146,6 +147,14 @@ export class NonRetryableError extends PgqrsError {
   /** Makes the error. */
   constructor(message: string, options?: ErrorOptions) {
     super("not_retryable", message, options);
+  }
+}
+
+/** A step that may begin at most once was begun, and its process has ended: nobody knows what it has done. */
+export class InterruptedError extends PgqrsError {
+  /** Makes the error with a message that names the step. */
+  constructor(message: string) {
+    super("interrupted", message);
   }
 }
 

@@ -86,6 +86,10 @@ export interface Job<T = unknown> {
   readonly handler: BatchHandler<T> | JobHandler<T>;
   /** How. */
   readonly options: JobOptions<T> & { readonly batch?: number };
+  /** How a result is written; JSON unless given. */
+  readonly encodeResult?: (value: unknown) => string;
+  /** Whether its messages are the runs of a workflow. */
+  readonly isWorkflow?: true;
 }
 
 const OPTIONS: readonly string[] = ["batch", "concurrency", "leaseMs", "onDead", "prefetch", "retry", "timeoutMs"];

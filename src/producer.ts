@@ -1,6 +1,7 @@
 /** Puts messages on a queue. */
 import type { CallLimits, Database, LetIn } from "./database.ts";
 import { StateError } from "./errors.ts";
+import { decodeValue, encodeValue } from "./codec.ts";
 import { decodeJson, encodeJson, hashPayload } from "./json.ts";
 import type { Message, MessageState } from "./message.ts";
 import { checkBoolean, checkDuration, checkInteger, checkName, checkOptions, instantOf } from "./options.ts";
@@ -87,6 +88,8 @@ const ENQUEUE_OPTIONS = [...MESSAGE_OPTIONS, "notify", "signal", "timeoutMs", "t
 const MANY_OPTIONS = [...ENQUEUE_OPTIONS.filter((name) => name !== "key"), "each"];
 const DAY_MS = 86_400_000;
 const HEADERS_BYTES = 16_384;
+/** How the names of headers begin that only the library sets. */
+const OURS = "pgqrs-";
 /** For how long a long list is encoded or decoded before timers get their turn. */
 const STRETCH_MS = 8;
 
@@ -139,7 +142,7 @@ export class Producer<T = unknown> {
       checkBoolean("notify", notify);
       const encoded = await this.#encode(payload, options, "payload");
       const stored = await this.#sender.one(encoded, { ...options, ...letIn, notify });
-      return this.#toMessage(stored, decodeJson(stored.encoded.text));
+      return this.#toMessage(stored, this.#decode(stored.encoded.text));
     }, options);
   }
 
@@ -166,7 +169,7 @@ export class Producer<T = unknown> {
     // The payloads of the messages are read back while the database works.
     const [stored, copies] = await Promise.all([
       this.#sender.all(texts, common, { ...options, notify }),
-      inStretches(places, (place) => decodeJson(texts[place] as string)),
+      inStretches(places, (place) => this.#decode(texts[place] as string)),
     ]);
     return await inStretches(places, (place, i) => {
       const sent = { encoded: unique[place] as Encoded, enqueued: stored[place] as Enqueued };
@@ -200,12 +203,22 @@ export class Producer<T = unknown> {
     const text = this.#text(checked, what);
     const encoded = { text, ...encodeOptions(options) };
     if (encoded.item.key === undefined) return encoded;
-    return { ...encoded, item: { ...encoded.item, hash: `js:${await hashPayload(checked)}` } };
+    return { ...encoded, item: { ...encoded.item, hash: `js:${await this.#hash(checked, text)}` } };
+  }
+
+  /** Of what only tags can tell, the hash is that of its text as JSON. */
+  async #hash(payload: unknown, text: string): Promise<string> {
+    return await hashPayload(this.#queue.codec === "tagged" ? decodeJson(text) : payload);
   }
 
   #text(payload: unknown, what: string): string {
-    const { maxBytes, maxDepth } = this.#queue;
-    return encodeJson(payload, { what, ...(maxBytes && { maxBytes }), ...(maxDepth && { maxDepth }) });
+    const { maxBytes, maxDepth, codec } = this.#queue;
+    const encode = codec === "tagged" ? encodeValue : encodeJson;
+    return encode(payload, { what, ...(maxBytes && { maxBytes }), ...(maxDepth && { maxDepth }) });
+  }
+
+  #decode(text: string): unknown {
+    return this.#queue.codec === "tagged" ? decodeValue(text) : decodeJson(text);
   }
 
   #toMessage({ encoded, enqueued: { id, at, maxAttempts, found } }: Stored, payload: unknown): Message<T> {
@@ -310,6 +323,19 @@ function encodeOptions(options: MessageOptions): Omit<Encoded, "text"> {
   return { item, atMs, headers };
 }
 
+/** Headers that the library sets, by which a child is known to its parent. */
+const own = new WeakSet<object>();
+
+/** Marks headers as set by the library itself. */
+export function ownHeaders<H extends object>(headers: H): H {
+  own.add(headers);
+  return headers;
+}
+
+function isOurs(headers: object): boolean {
+  return own.has(headers);
+}
+
 function encodeHeaders(headers: Readonly<Record<string, string>>): string | undefined {
   if (typeof headers !== "object" || headers === null || !isPlain(headers)) {
     throw new TypeError("Cannot use headers: they must be a plain object");
@@ -317,6 +343,9 @@ function encodeHeaders(headers: Readonly<Record<string, string>>): string | unde
   const names = Object.keys(headers);
   if (names.length === 0) return undefined;
   for (const name of names) {
+    if (name.startsWith(OURS) && !isOurs(headers)) {
+      throw new TypeError(`Cannot use headers.${name}: names that begin with ${OURS} are the library's own`);
+    }
     if (typeof headers[name] !== "string") throw new TypeError(`Cannot use headers.${name}: it must be a string`);
   }
   return encodeJson(headers, { what: "headers", maxBytes: HEADERS_BYTES, maxDepth: 1 });

@@ -40,6 +40,8 @@ export interface Queue<T = unknown> {
   readonly maxBytes?: number | undefined;
   /** How deep a payload may be nested. */
   readonly maxDepth?: number | undefined;
+  /** How payloads are written: as JSON, or, for workflows, with tags for what JSON does not have. @default "json" */
+  readonly codec?: "json" | "tagged" | undefined;
 }
 
 /** Options of {@linkcode queue}. */
@@ -50,6 +52,8 @@ export interface QueueTypeOptions<T> {
   readonly maxBytes?: number;
   /** How deep a payload may be nested. @default 64 */
   readonly maxDepth?: number;
+  /** How payloads are written: as JSON, or, as for workflows, with tags for what JSON does not have. @default "json" */
+  readonly codec?: "json" | "tagged";
 }
 
 /**
@@ -70,7 +74,7 @@ export interface QueueTypeOptions<T> {
  * ```
  */
 export function queue<T = unknown>(name: string, options: QueueTypeOptions<T> = {}): Queue<T> {
-  checkOptions("queue", options, ["maxBytes", "maxDepth", "schema"]);
+  checkOptions("queue", options, ["codec", "maxBytes", "maxDepth", "schema"]);
   const made = { name, ...options };
   checkQueue(made);
   return Object.freeze(made);
@@ -86,10 +90,13 @@ export function resolveQueue<T>(given: Queue<T> | string): Queue<T> {
   return given;
 }
 
-function checkQueue<T>({ name, schema, maxBytes, maxDepth }: Queue<T>): void {
+function checkQueue<T>({ name, schema, maxBytes, maxDepth, codec }: Queue<T>): void {
   checkName("the name of a queue", name);
   if (maxBytes !== undefined) checkInteger("maxBytes", maxBytes, 1, Number.MAX_SAFE_INTEGER);
   if (maxDepth !== undefined) checkInteger("maxDepth", maxDepth, 1, 1_000);
+  if (codec !== undefined && codec !== "json" && codec !== "tagged") {
+    throw new TypeError('Cannot use codec: it must be "json" or "tagged"');
+  }
   if (schema === undefined || typeof schema?.["~standard"]?.validate === "function") return;
   throw new TypeError("Cannot use schema: it must follow Standard Schema");
 }

@@ -7,13 +7,20 @@ import type { Job } from "./job.ts";
 import { decodeJson } from "./json.ts";
 import type { Message } from "./message.ts";
 import { checkLimits, checkOptions, idOf, LIMITS } from "./options.ts";
-import { Producer } from "./producer.ts";
+import { type EnqueueOptions, Producer } from "./producer.ts";
 import { type Queue, resolveQueue } from "./queue.ts";
 import { type ResultOptions, Results } from "./results.ts";
 import { findProgress } from "./sql/messages.ts";
 import { ping } from "./sql/metrics.ts";
 import type { Transaction } from "./transaction.ts";
+import { RunHandle } from "./run.ts";
+import { executeRun } from "./run/inline.ts";
+import { startRun } from "./run/start.ts";
 import { Worker, type WorkerOptions } from "./worker.ts";
+import { isWorkflow, type Workflow, type WorkflowRef } from "./workflow.ts";
+
+/** Options of {@linkcode Store.start}: those of a message. */
+export type StartOptions = EnqueueOptions;
 
 /** Options of {@linkcode Store.transaction}. */
 export interface TransactionOptions {
@@ -70,10 +77,73 @@ export class Store {
     return new Consumer<T>(this.#database, resolveQueue<T>(queue), options);
   }
 
-  /** Makes a worker that runs jobs. Nothing is sent before `run` or `drain`. */
+  /** Makes a worker that runs jobs and workflows. Nothing is sent before `run` or `drain`. */
   // deno-lint-ignore no-explicit-any
-  worker(jobs: readonly Job<any>[], options: WorkerOptions = {}): Worker {
+  worker(jobs: readonly (Job<any> | Workflow<any, any>)[], options: WorkerOptions = {}): Worker {
     return new Worker(this.#database, jobs, options);
+  }
+
+  /**
+   * Starts a run of a workflow, and resolves when it is stored; a worker executes it. Its queue, which has the name of the
+   * workflow, is made when it is missing. Under one key there is one run: any number of calls resolve to it.
+   *
+   * @throws {TypeError | RangeError} when the input or an option cannot be stored exactly; nothing was sent.
+   * @throws {StateError} when the key is taken for another input, or is taken and `onConflict` is `"reject"`.
+   *
+   * @example Usage
+   * ```ts
+   * import { connect, workflow } from "@pgqrs/pgqrs";
+   * import assert from "node:assert/strict";
+   *
+   * const greet = workflow("greet", (run, name: string) => run.step("greet", () => `Hello, ${name}!`));
+   * await using store = await connect("sqlite::memory:");
+   * await store.admin.install();
+   * const run = await store.start(greet, "Ada", { key: "ada" });
+   * assert.equal((await store.start(greet, "Ada", { key: "ada" })).id, run.id);
+   * await store.worker([greet]).drain();
+   * assert.equal(await run.result(), "Hello, Ada!");
+   * ```
+   */
+  async start<Input, Output>(
+    workflow: WorkflowRef<Input, Output>,
+    input: Input,
+    options: StartOptions = {},
+  ): Promise<RunHandle<Output>> {
+    const { id } = await startRun(this.#database, workflow, input, options);
+    return this.run<Output>(id);
+  }
+
+  /**
+   * Starts a run, or goes on with the one that has the key, and executes it here and now, without a worker; resolves to its
+   * result. While it waits, so does this call; and while somebody else executes it, that one is waited for.
+   *
+   * @throws as {@linkcode start} and `RunHandle.result` do.
+   *
+   * @example Usage
+   * ```ts
+   * import { connect, workflow } from "@pgqrs/pgqrs";
+   * import assert from "node:assert/strict";
+   *
+   * const greet = workflow("greet", (run, name: string) => run.step("greet", () => `Hello, ${name}!`));
+   * await using store = await connect("sqlite::memory:");
+   * await store.admin.install();
+   * assert.equal(await store.execute(greet, "Ada", { key: "ada" }), "Hello, Ada!");
+   * ```
+   */
+  async execute<Input, Output>(
+    workflow: Workflow<Input, Output>,
+    input: Input,
+    options: Omit<StartOptions, "tx"> = {},
+  ): Promise<Output> {
+    if (!isWorkflow(workflow)) throw new TypeError("Cannot execute: the first argument must be made by workflow()");
+    const { id } = await startRun(this.#database, workflow as WorkflowRef<Input, Output>, input, options);
+    await executeRun(this.#database, this.#results, workflow as unknown as Workflow, id, options.signal);
+    return await this.run<Output>(id).result(options.signal === undefined ? {} : { signal: options.signal });
+  }
+
+  /** A handle of a run. Nothing is sent. */
+  run<Output = unknown>(id: number): RunHandle<Output> {
+    return new RunHandle<Output>(this.#database, this.admin, this.#results, idOf(id));
   }
 
   /**

@@ -3,7 +3,9 @@ import type { Database } from "./database.ts";
 import { StateError } from "./errors.ts";
 import type { Job } from "./job.ts";
 import { checkBoolean, checkInteger, checkLimits, checkName, checkOptions, checkTimeout } from "./options.ts";
+import { runJob } from "./run/run_job.ts";
 import { Shift } from "./worker/shift.ts";
+import { isWorkflow, type Workflow } from "./workflow.ts";
 
 /** Options of `store.worker`. */
 export interface WorkerOptions {
@@ -91,7 +93,7 @@ export class Worker {
   #isWorking = false;
 
   /** Made by `store.worker`. */
-  constructor(database: Database, jobs: readonly Job[], options: WorkerOptions = {}) {
+  constructor(database: Database, given: readonly (Job | Workflow)[], options: WorkerOptions = {}) {
     checkOptions("worker", options, OPTIONS);
     const { name = "worker", concurrency, pollIntervalMs, stopTimeoutMs, maintenance } = options;
     checkName("the name of a worker", name, 200);
@@ -99,7 +101,10 @@ export class Worker {
     if (pollIntervalMs !== undefined) checkTimeout("pollIntervalMs", pollIntervalMs);
     if (stopTimeoutMs !== undefined) checkTimeout("stopTimeoutMs", stopTimeoutMs, 0);
     if (maintenance !== undefined) checkBoolean("maintenance", maintenance);
-    if (!Array.isArray(jobs) || jobs.length === 0) throw new TypeError("Cannot make a worker: give it a list of jobs");
+    if (!Array.isArray(given) || given.length === 0) {
+      throw new TypeError("Cannot make a worker: give it a list of jobs");
+    }
+    const jobs = given.map((one) => isWorkflow(one) ? runJob(one) : one);
     const names = jobs.map((one: Job) => one?.queue?.name);
     const twice = names.find((one, i) => names.indexOf(one) !== i);
     if (names.includes(undefined as never)) throw new TypeError("Cannot make a worker: jobs are made by job()");

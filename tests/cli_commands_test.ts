@@ -292,6 +292,6 @@ function agreed({ found, preview }: CommandCase): string {
 
 /** Whether a command prints a list, and so possibly an empty one. */
 function isListed({ usage }: CommandCase): boolean {
-  return /^(doctor|config|queue metrics|message read|dead replay|worker (get|health|release|pause|resume))\b| list\b/
+  return /^(doctor|config|queue metrics|message read|dead replay|worker (get|health|release|pause|resume)|workflow runs)\b| list\b/
     .test(usage);
 }

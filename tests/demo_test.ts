@@ -1,5 +1,5 @@
 /** Runs the demo for real: processes, a kill, a takeover, and the comparison at its end. */
-import { assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
+import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
 import { mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -51,6 +51,22 @@ async function runDemo(args: readonly string[]): Promise<Run> {
   }
 }
 
+/** The part with the workflow: one process was killed after three steps, and another one did only the rest. */
+function assertOnce(stdout: string): void {
+  const [, killed] = /^Killed process (\d+) with SIGKILL after 3 of 5 steps$/m.exec(stdout) ?? [];
+  const [, second] = /^Process (\d+) went on with run \d+: Order 42 is on its way$/m.exec(stdout) ?? [];
+  assert(killed !== undefined && second !== undefined && killed !== second, stdout);
+  const steps = [...stdout.matchAll(/^(\w+) +1 time, by process (\d+)$/gm)].map(([, step, pid]) => [step, pid]);
+  assertEquals(steps, [
+    ["reserve", killed],
+    ["charge", killed],
+    ["pack", killed],
+    ["ship", second],
+    ["thank", second],
+  ]);
+  assertMatch(stdout, /^Every step ran once\.$/m);
+}
+
 test("demo counts the files of a folder, although a consumer is killed in the middle", async () => {
   const folder = sampleFolder();
   try {
@@ -65,6 +81,7 @@ test("demo counts the files of a folder, although a consumer is killed in the mi
     assertMatch(stdout, /^largest +deep\/er\/spaces.txt \(15\) +deep\/er\/spaces.txt \(15\)$/m);
     assertMatch(stdout, /^[1-9]\d* taken over from consumer-1, 0 failed/m);
     assertStringIncludes(stdout, "The counts agree.");
+    assertOnce(stdout);
     assertEquals(left, []);
   } finally {
     rmSync(folder, { recursive: true });
@@ -78,6 +95,7 @@ test("demo runs on Postgres and leaves no queue there", async () => {
     assertEquals({ code, stderr }, { code: 0, stderr: "" }, stdout);
     assertStringIncludes(stdout, "7 messages on postgres");
     assertMatch(stdout, /^[1-9]\d* taken over from consumer-1/m);
+    assertOnce(stdout);
     await using store = await connect(database.dsn);
     assertEquals(await store.admin.queues.list(), []);
   } finally {

@@ -49,14 +49,25 @@ test("every TypeScript block of the pages and every example of a documentation c
   assertEquals(notRun.map(({ code }) => code.split("\n")[0]), NOT_RUN, "each block is `ts` and nothing else");
 
   const sources = readdirSync(join(ROOT, "src"), { recursive: true, encoding: "utf8" });
-  const files = ["mod.ts", ...sources.filter((name) => name.endsWith(".ts")).map((name) => join("src", name))];
+  const files = [
+    "mod.ts",
+    "testing.ts",
+    ...sources.filter((name) => name.endsWith(".ts")).map((name) => join("src", name)),
+  ];
   const examples = files.flatMap((file) => readFileSync(join(ROOT, file), "utf8").match(/^ *\* ```ts$/gm) ?? []);
 
   const expected = blocks.filter(isRun).length + examples.length;
   assert(expected >= 20, `${expected} blocks`);
   // A block that is spelled so that the runner passes it over would make the numbers differ.
   assertEquals(
-    runBlocks(["README.md", "docs", ...pages.filter((page) => page.startsWith("examples")), "mod.ts", "src"]),
+    runBlocks([
+      "README.md",
+      "docs",
+      ...pages.filter((page) => page.startsWith("examples")),
+      "mod.ts",
+      "testing.ts",
+      "src",
+    ]),
     expected,
   );
 });

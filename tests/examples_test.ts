@@ -4,7 +4,7 @@ import process from "node:process";
 import { test } from "node:test";
 import { connect, job } from "@pgqrs/pgqrs";
 import { monitor } from "../examples/monitor.ts";
-import { freshPostgres, memory, type TestDatabase } from "./support/databases.ts";
+import { freshPostgres, freshSqliteFile, memory, type TestDatabase } from "./support/databases.ts";
 import { startProcess, type TestProcess } from "./support/processes.ts";
 
 /** The output of an example that is expected to succeed. */
@@ -52,6 +52,76 @@ for (const [backend, open] of databases) {
       await database.close();
     }
   });
+}
+
+for (const [backend, open] of [["SQLite", freshSqliteFile], ["Postgres", freshPostgres]] as const) {
+  test(`examples/workflow.ts goes on in another process after SIGKILL, and does each step once on ${backend}`, async () => {
+    const database = await open();
+    try {
+      const lines = (await runExample("workflow", database.dsn)).trim().split("\n");
+      const [, killed] = /^Killed process (\d+) with SIGKILL after 3 of 5 steps$/.exec(lines[0] ?? "") ?? [];
+      const [, second] = /^Process (\d+) went on with run 1: Order 42 is on its way$/.exec(lines[1] ?? "") ?? [];
+      assert(killed !== undefined && second !== undefined && killed !== second, lines.join("\n"));
+      assertEquals(lines.slice(2), [
+        `reserve  1 time, by process ${killed}`,
+        `charge   1 time, by process ${killed}`,
+        `pack     1 time, by process ${killed}`,
+        `ship     1 time, by process ${second}`,
+        `thank    1 time, by process ${second}`,
+        "Every step ran once.",
+      ]);
+      await using store = await connect(database.dsn);
+      assertEquals(await store.admin.queues.list(), []);
+    } finally {
+      await database.close();
+    }
+  });
+}
+
+/** What the examples of workflows print, which is the same on every database. */
+const printed: Readonly<Record<string, readonly string[]>> = {
+  approval: [
+    "Order 1: may it be sent?",
+    "Order 2: may it be sent?",
+    "Order 3: may it be sent?",
+    "Order 3 is dropped: nobody has answered",
+    "The others are waiting and waiting",
+    "Order 1 is sent: Ada has said yes",
+    "Order 2 is dropped: Alan has said no",
+  ],
+  fan_out: [
+    "The sum is 1001000",
+    "1000 items were measured, at most 50 at once; 1003 steps are recorded",
+    "One of them is items/999/measure",
+  ],
+  agent: [
+    "Searching trains to Vienna",
+    "The agent is waiting; the model was asked 2 times",
+    "Searching trains to Vienna, morning",
+    "Take the one at 7:42",
+    "The function was called 2 times, the model was asked 4 times",
+  ],
+  transactional_step: [
+    "Ada has 995 cents; the booking was begun 2 times",
+    "Step book is succeeded after 1 failed attempt",
+    "The ledger has 1 row: Ada 995",
+  ],
+};
+
+for (const [backend, open] of databases) {
+  for (const [name, lines] of Object.entries(printed)) {
+    test(`examples/${name}.ts does what it says on ${backend}`, async () => {
+      const database = await open();
+      try {
+        const actual = (await runExample(name, database.dsn)).trim().split("\n");
+        // Runs that are executed side by side ask in any order.
+        const asking = actual.filter((line) => line.endsWith("?")).length;
+        assertEquals([...actual.slice(0, asking).sort(), ...actual.slice(asking)], lines);
+      } finally {
+        await database.close();
+      }
+    });
+  }
 }
 
 for (const [backend, open] of databases) {

@@ -17,12 +17,16 @@ import { freshPostgres } from "./support/databases.ts";
  */
 const HASHES: Readonly<Record<string, Readonly<Record<DialectName, string>>>> = {
   "1 tables": {
-    postgres: "cb8c195dc33e08e3696878ec72fc0318f92f67c2e0c56bd03e63d15926c645a5",
+    postgres: "6d51fbb1a33e3f3f403b48dee2a9ae055eb1713dafc93c0c267aa26c1398da50",
     sqlite: "9f37d518bd46705cf7d951c2dd2615cb1d9f160929886e0bf1434fa499c78765",
   },
   "2 functions": {
-    postgres: "ccfd8691f09acbcde33bbcc6f649716ef2c6a9b4b4466c472cf8431c7beb226d",
+    postgres: "b8e4c998ce2b53e62356eff00cbf68fcc0cf6a6f9641548fb759d9f8c21a8fde",
     sqlite: "76b68c20eb88d24600a0c207cc5d6b2c49c5793950d4ba9178ec3b2978efc82e",
+  },
+  "3 runs": {
+    postgres: "869baabba0f1527bcd761b4e78be612d3452648625b3d3395433e9be7a2abf22",
+    sqlite: "de6227261ef419b746c077bf58651b31a05d1cb748f9e26877633355875e4240",
   },
 };
 

@@ -18,7 +18,7 @@ const QUIET = { NO_COLOR: "1", DENO_NO_UPDATE_CHECK: "1", DENO_NO_PROMPT: "1", P
 const STANDARD = ["assert", "cli", "yaml"];
 /** What `publish.include` of deno.json means, written down once more so that a slip there is seen here. */
 const PUBLISHED =
-  /^\/((mod|cli)\.ts|src\/[\w/]+\.ts|dev\/std\/(assert|cli|yaml)\/(mod\.ts|deno\.json)|(README|CHANGELOG)\.md|LICENSE-(MIT|APACHE)|deno\.json)$/;
+  /^\/((mod|cli|testing)\.ts|src\/[\w/]+\.ts|dev\/std\/(assert|cli|yaml)\/(mod\.ts|deno\.json)|(README|CHANGELOG)\.md|LICENSE-(MIT|APACHE)|deno\.json)$/;
 /** A message from one end to the other, in words that every runtime understands. */
 const WORK = `
   await store.admin.install();
@@ -87,12 +87,14 @@ describe("the package on JSR", () => {
 
   test("has its version, its exports, its sources and what explains them, and nothing else", () => {
     const { version, exports, files } = published();
-    assertEquals([version, exports], [VERSION, { ".": "./mod.ts", "./cli": "./cli.ts" }]);
+    assertEquals([version, exports], [VERSION, { ".": "./mod.ts", "./cli": "./cli.ts", "./testing": "./testing.ts" }]);
     const paths = [...files.keys()];
     assertEquals(paths.filter((path) => !PUBLISHED.test(path) || /_test\.|\/(tests|tools)\//.test(path)), []);
     const sources = readdirSync(join(ROOT, "src"), { recursive: true, encoding: "utf8" })
       .filter((path) => path.endsWith(".ts")).map((path) => `/src/${path}`);
-    for (const path of ["/mod.ts", "/cli.ts", "/README.md", "/LICENSE-MIT", "/LICENSE-APACHE", ...sources]) {
+    for (
+      const path of ["/mod.ts", "/cli.ts", "/testing.ts", "/README.md", "/LICENSE-MIT", "/LICENSE-APACHE", ...sources]
+    ) {
       assert(files.has(path), path);
     }
   });
@@ -100,7 +102,7 @@ describe("the package on JSR", () => {
   test("imports nothing by a bare name, and every source is reached from an export", async () => {
     const reached = new Set<string>();
     const base = `${jsr.url}@pgqrs/pgqrs/${VERSION}`;
-    for (const name of ["jsr:@pgqrs/pgqrs", "jsr:@pgqrs/pgqrs/cli"]) {
+    for (const name of ["jsr:@pgqrs/pgqrs", "jsr:@pgqrs/pgqrs/cli", "jsr:@pgqrs/pgqrs/testing"]) {
       const text = await deno(["info", "--json", name], { cwd: emptyFolder("info"), env });
       const { modules } = JSON.parse(text) as {
         modules: { specifier: string; error?: string; dependencies?: { specifier: string }[] }[];
@@ -112,7 +114,7 @@ describe("the package on JSR", () => {
         for (const { specifier: wanted } of dependencies) assertMatch(wanted, /^(npm:|jsr:|node:|\.\.?\/)/, specifier);
       }
     }
-    const sources = [...published().files.keys()].filter((path) => /^\/(src\/.*|mod|cli)\.ts$/.test(path));
+    const sources = [...published().files.keys()].filter((path) => /^\/(src\/.*|mod|cli|testing)\.ts$/.test(path));
     assertEquals(sources.filter((path) => !reached.has(path)), []);
   });
 

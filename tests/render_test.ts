@@ -16,6 +16,8 @@ import * as messages from "../src/sql/messages.ts";
 import * as metrics from "../src/sql/metrics.ts";
 import * as migrations from "../src/sql/migrations.ts";
 import * as queues from "../src/sql/queues.ts";
+import * as runReports from "../src/sql/run_reports.ts";
+import * as runs from "../src/sql/runs.ts";
 import * as workers from "../src/sql/workers.ts";
 import { render, type RenderedPart, type Statement, type Target } from "../src/sql/sql.ts";
 
@@ -59,6 +61,9 @@ const KEY = { key: MARK, hash: "ab", conflict: "replace", hold: "time", hold_ms:
 const ENDING = { outcome: "cancelled", reason: MARK, by: MARK } as const;
 
 /** Each statement under the name of its function, with all that can make its text another one. */
+const RUN = { id: 7, token: 3 } as const;
+const STEP = { key: MARK, place: 2, kind: "step" } as const;
+
 const STATEMENTS: Readonly<Record<string, readonly Statement[]>> = {
   archiveLeased: [
     leases.archiveLeased([{ ...ITEM, reason: MARK, result: "[1]" }], MARK, MARK),
@@ -67,20 +72,27 @@ const STATEMENTS: Readonly<Record<string, readonly Statement[]>> = {
   beat: [workers.beat([{ ...ITEM, lease_ms: 5 }], MARK)],
   claimMessages: [claim({}), claim({ type: MARK, leaseMs: 1_000 }), claim({ isAhead: true, maxAttempts: 3 })],
   countArchived: [archive.countArchived({}), archive.countArchived({ ...FILTER, isExpired: true })],
+  countRuns: [runReports.countRuns()],
   countMessages: [
     messages.countMessages({}),
     messages.countMessages({ state: "ready" }),
     messages.countMessages({ state: "delayed" }),
   ],
   createMigrationsTable: [migrations.createMigrationsTable()],
-  createQueue: [queues.createQueue(QUEUE, SETTINGS), queues.createQueue(QUEUE, { ...SETTINGS, isPaused: true })],
+  createQueue: [
+    queues.createQueue(QUEUE, SETTINGS),
+    queues.createQueue(QUEUE, { ...SETTINGS, isPaused: true, isWorkflow: true }),
+  ],
   createSchema: [migrations.createSchema('"pgqrs"')],
   deleteLeased: [leases.deleteLeased([ITEM, { id: 5, token: null }], MARK)],
   deleteMessages: [messages.deleteMessages([1, 2])],
   deleteQueue: [queues.deleteQueue(QUEUE, false), queues.deleteQueue(QUEUE, true)],
-  dropObject: ["table pgqrs_keys", "function pgqrs_claim(p_queue text)"].flatMap((name) =>
-    migrations.dropObject(name) ?? []
-  ),
+  dropObject: [
+    "table pgqrs_keys",
+    "view pgqrs_runs",
+    "trigger pgqrs_archive_tells",
+    "function pgqrs_claim(p_queue text)",
+  ].flatMap((name) => migrations.dropObject(name) ?? []),
   endMessages: [messages.endMessages([1, 2], ENDING)],
   enqueueMessages: [
     enqueue.enqueueMessages(QUEUE, ["1", `"two"`], ENQUEUE_OPTIONS),
@@ -97,6 +109,7 @@ const STATEMENTS: Readonly<Record<string, readonly Statement[]>> = {
   findOverdue: [maintenance.findOverdue(7, 100)],
   findObjects: [migrations.findObjects(["table pgqrs_keys"])],
   findOrphans: [migrations.findOrphans()],
+  findRun: [runReports.findRun(7)],
   findProgress: [messages.findProgress(7)],
   findQueue: [queues.findQueue(QUEUE)],
   findRefusal: [enqueue.findRefusal(QUEUE, [KEY, {}])],
@@ -111,9 +124,32 @@ const STATEMENTS: Readonly<Record<string, readonly Statement[]>> = {
     archive.listArchived(FILTER, { limit: 10, offset: 0, after: { archivedAt: 1_900_000_000_000, id: 7 } }),
   ],
   listEndings: [archive.listEndings([1, 2])],
+  listLargeValues: [runs.listLargeValues(7, 10, 3, 8)],
+  listSteps: [runs.listSteps(7, 10), runs.listSteps(7, 10, { after: MARK, most: 10 })],
+  parkRuns: [
+    runs.parkRuns([{ ...RUN, state: "ready", reason: MARK, waits: [{ ...STEP, delay_ms: 5, topic: MARK }] }], MARK),
+  ],
+  pauseRun: [runs.pauseRun(7)],
+  receiveMail: [runs.receiveMail([{ ...RUN, ...STEP, topic: MARK, delay_ms: 5, nothing: "null", ending: 4 }], MARK)],
+  recordSteps: [
+    runs.recordSteps([{ ...RUN, ...STEP, state: "succeeded", attempts: 0, took_ms: 1.5, value: `"${MARK}"` }], MARK),
+  ],
+  claimRun: [runs.claimRun(7, MARK, 5)],
+  redoStep: [runs.redoStep({ ...RUN, key: MARK }, MARK)],
+  resumeRun: [runs.resumeRun(7)],
+  retryRun: [runs.retryRun(7)],
+  runDue: [runs.runDue(7)],
+  runState: [runs.runState(7)],
+  sendMail: [runs.sendMail(7, MARK, MARK, `"${MARK}"`), runs.sendMail(7, MARK, undefined, "null")],
+  wakeRun: [runs.wakeRun(7)],
   listMessages: [
     messages.listMessages({}, 10),
     messages.listMessages({ queue: QUEUE, state: "leased", type: MARK, key: MARK, afterId: 7 }, 10),
+  ],
+  listRuns: [
+    runReports.listRuns({}, 10),
+    runReports.listRuns({ workflow: QUEUE, status: "waiting", key: MARK, beforeId: 7 }, 10),
+    runReports.listRuns({ status: "failed", since: FILTER.since, until: FILTER.before }, 10),
   ],
   listMigrations: [migrations.listMigrations()],
   listQueues: [queues.listQueues()],
@@ -160,7 +196,7 @@ const STATEMENTS: Readonly<Record<string, readonly Statement[]>> = {
   ],
   updateQueue: [
     queues.updateQueue(QUEUE, { isPaused: true }),
-    queues.updateQueue(QUEUE, { ...SETTINGS, isPaused: false }),
+    queues.updateQueue(QUEUE, { ...SETTINGS, isPaused: false, isWorkflow: true }),
   ],
 };
 
@@ -171,6 +207,9 @@ const OTHERS = [
   "lacksQueue",
   "decodeCount",
   "decodeMetrics",
+  "decodeRun",
+  "decodeRunCounts",
+  "decodeRunTexts",
   "decodePurgedEnded",
   "decodePurgedKeys",
   "decodeTurn",
@@ -178,6 +217,7 @@ const OTHERS = [
   "decodeEndings",
   "decodeExchange",
   "decodeFates",
+  "decodeStep",
   "decodeWorker",
   "idOfQueue",
   "migrationStatements",
@@ -240,6 +280,8 @@ test("every statement of src/sql is in the golden files", () => {
     metrics,
     migrations,
     queues,
+    runReports,
+    runs,
     workers,
   ];
   const functions = modules.flatMap((module) =>

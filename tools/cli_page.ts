@@ -15,6 +15,7 @@ const NOUNS: Readonly<Record<string, string>> = {
   message: "Messages",
   archive: "The archive",
   dead: "Dead letters",
+  workflow: "Workflows and their runs",
   worker: "Workers",
 };
 

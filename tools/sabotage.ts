@@ -15,6 +15,7 @@ import process from "node:process";
 import { fileURLToPath } from "node:url";
 import { sharedPostgres } from "../tests/support/databases.ts";
 import { FLOW_FAULTS } from "./flow_faults.ts";
+import { RUN_FAULTS } from "./run_faults.ts";
 import { WORKER_FAULTS } from "./worker_faults.ts";
 
 /** A fault and the test that has to see it. */
@@ -282,6 +283,7 @@ export const FAULTS: readonly Fault[] = [
     test: ["tests/model_test.ts", "the queue and its model", "Postgres does what the model does"],
   },
   ...FLOW_FAULTS,
+  ...RUN_FAULTS,
   ...WORKER_FAULTS,
 ];
 

@@ -52,12 +52,13 @@ const BUN = "bun@1.4.5";
 const NODE = "node@26";
 /**
  * What a runtime cannot change is tested on Deno alone: the plans and locks of the database, the older server, libSQL, which
- * is asked over HTTP everywhere, the text of statements and sources, and the command as far as it calls nothing of a runtime.
+ * is asked over HTTP everywhere, the text of statements and sources, the command as far as it calls nothing of a runtime, and
+ * what tries the same again and again or kills processes of all runtimes: crashes, kills, storms, and the kit for them.
  */
 const ON_DENO_ALONE =
-  /(_deno|plan|plan_sqlite|interleaving|postgres14|libsql|render|migrations|tidy|failures|cli_(commands|fuzz|page|print|process|send)|seeds)_test\.ts$/;
-/** How many test files run at once. */
-const JOBS = Math.min(4, availableParallelism());
+  /(_deno|bench|plan|plan_sqlite|interleaving|postgres14|libsql|render|migrations|tidy|failures|cli_(commands|fuzz|mended_[ab]|page|print|process|send|workflow)|run_(crash|kill)|seeds|storm|testing|worker_kill)_test\.ts$/;
+/** How many test files run at once. Most of them wait for something half of the time. */
+const JOBS = Math.min(4, availableParallelism() + 1);
 /** Where more files than these fail it is not for want of a quiet moment. */
 const MOST_AGAIN = 4;
 

@@ -65,6 +65,8 @@ export interface QueueInfo {
   readonly deadRetentionMs: number | null;
   /** How many messages may be leased at once by all workers and consumers together; null: any number. */
   readonly concurrency: number | null;
+  /** Whether its messages are the runs of a workflow. */
+  readonly isWorkflow: boolean;
 }
 
 /** What a queue is called. */

@@ -144,8 +144,8 @@ async function dropAll(database: Database, query: Query): Promise<string[]> {
     );
   }
   const dropped: string[] = [];
-  // Functions first: one of them returns rows of a table.
-  for (const name of [...names.filter(isFunction), ...names.filter((name) => !isFunction(name))]) {
+  // Tables last: a function returns rows of one, and a view reads them. Triggers before the functions that they call.
+  for (const name of ["trigger", "view", "function", "table"].flatMap((kind) => names.filter(isOf(kind)))) {
     const drop = dropObject(name);
     if (drop === undefined) continue;
     await query(drop);
@@ -288,8 +288,8 @@ function normal(definition: string): string {
   return definition.replace(/\s+/g, " ").trim().toLowerCase();
 }
 
-function isFunction(name: string): boolean {
-  return name.startsWith("function ");
+function isOf(kind: string): (name: string) => boolean {
+  return (name) => name.startsWith(`${kind} `);
 }
 
 function inSchema({ target }: Database): string {

@@ -5,6 +5,7 @@ import { messageCommands } from "./message.ts";
 import { queueCommands } from "./queue.ts";
 import { schemaCommands } from "./schema.ts";
 import { workerCommands } from "./worker.ts";
+import { workflowCommands } from "./workflow.ts";
 
 /** In the order of the help. */
 export const commands: readonly Command[] = [
@@ -13,5 +14,6 @@ export const commands: readonly Command[] = [
   ...messageCommands,
   ...archiveCommands,
   ...deadCommands,
+  ...workflowCommands,
   ...workerCommands,
 ];

@@ -109,8 +109,8 @@ export const queueCommands: readonly Command[] = [
     example: "queue purge tasks --dry-run",
     flags: [FORCE],
     async preview(store, { args: { name = "" }, flags }) {
-      const { queue, ready, delayed, leased } = await store.admin.metrics(name);
-      const count = ready + delayed + (flags.force === true ? leased : 0);
+      const { queue, ready, delayed, stopped, leased } = await store.admin.metrics(name);
+      const count = ready + delayed + stopped + (flags.force === true ? leased : 0);
       return { what: `delete ${counted(count, "message")} of queue ${queue}`, data: { queue, messages: count } };
     },
     async run(store, { args: { name = "" }, flags }) {
@@ -146,8 +146,8 @@ export const queueCommands: readonly Command[] = [
 
 /** @throws {StateError} when that would be refused. */
 function previewOf(metrics: QueueMetrics, isForced: boolean): Preview {
-  const { queue, ready, delayed, leased, succeeded, failed, cancelled } = metrics;
-  const live = ready + delayed + leased;
+  const { queue, ready, delayed, stopped, leased, succeeded, failed, cancelled } = metrics;
+  const live = ready + delayed + stopped + leased;
   if (live > 0 && !isForced) {
     throw new StateError(`Cannot delete queue ${JSON.stringify(queue)}: it has live messages; use --force`);
   }
@@ -194,6 +194,7 @@ function rowOf(info: QueueInfo): Row {
     concurrency,
     retentionMs,
     deadRetentionMs,
+    isWorkflow,
     createdAt,
   } = info;
   return {
@@ -206,6 +207,7 @@ function rowOf(info: QueueInfo): Row {
     concurrency,
     retentionMs,
     deadRetentionMs,
+    isWorkflow,
     createdAt,
   };
 }

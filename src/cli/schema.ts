@@ -103,8 +103,9 @@ export const schemaCommands: readonly Command[] = [
     example: "stats",
     async run(store) {
       const queues = await store.admin.metrics();
-      const sum = (name: "cancelled" | "delayed" | "expired" | "failed" | "leased" | "ready" | "succeeded"): number =>
-        queues.reduce((total, queue) => total + queue[name], 0);
+      const sum = (
+        name: "cancelled" | "delayed" | "expired" | "failed" | "leased" | "ready" | "stopped" | "succeeded",
+      ): number => queues.reduce((total, queue) => total + queue[name], 0);
       const { workers, paused, unseen, consumers } = await store.admin.workers.stats();
       return {
         data: {
@@ -112,6 +113,7 @@ export const schemaCommands: readonly Command[] = [
           pausedQueues: queues.filter(({ isPaused }) => isPaused).length,
           ready: sum("ready"),
           delayed: sum("delayed"),
+          stopped: sum("stopped"),
           leased: sum("leased"),
           expired: sum("expired"),
           succeeded: sum("succeeded"),

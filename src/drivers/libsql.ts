@@ -110,6 +110,7 @@ export function adoptLibsql(client: LibsqlClient, options: DriverOptions): Drive
 }
 
 class LibsqlDriver implements Driver {
+  readonly #turns = new Turns();
   readonly dialect = dialect;
   readonly polling = POLLING;
   readonly #client: LibsqlClient;
@@ -131,7 +132,12 @@ class LibsqlDriver implements Driver {
     });
   }
 
-  async transaction<T>(work: (tx: TransactionConnection) => Promise<T>, limits: TransactionLimits): Promise<T> {
+  /** One at a time: those that compete for the write lock by asking again and again would keep each other from it. */
+  transaction<T>(work: (tx: TransactionConnection) => Promise<T>, limits: TransactionLimits): Promise<T> {
+    return this.#turns.take(() => this.#transact(work, limits));
+  }
+
+  async #transact<T>(work: (tx: TransactionConnection) => Promise<T>, limits: TransactionLimits): Promise<T> {
     const clock = new TransactionClock(limits);
     let isWanted = true;
     const tx = await this.#whileBusy("begin a transaction", clock, async () => {

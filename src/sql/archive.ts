@@ -138,6 +138,17 @@ select count(*) from gone`,
   );
 }
 
+/** What a message has when it comes back. */
+export const replayed: Fragment = raw(
+  "id, queue_id, state, priority, due_at, enqueued_at, token, max_attempts, max_crashes, key, type, headers, retry, payload, " +
+    "error, redo_before",
+);
+
+/** The values of {@linkcode replayed}, of a row of the archive. */
+export const replayedOf: Fragment =
+  sql`id, queue_id, 'ready', priority, ${now}, enqueued_at, token + 1, max_attempts, max_crashes, key, type, headers, retry,
+  payload, error, ${now}`;
+
 /**
  * Brings ended messages back as ready under their ids: by id, or up to `limit` that match a filter, those that ended first.
  * Attempts and crashes begin anew; the token goes on, and nothing expires it any more. Rows: the ids.
@@ -148,13 +159,6 @@ export function replayArchived(
 ): Statement {
   const chosen = filter.ids === undefined ? matches(filter) : sql`${matches(filter)} and id ${oneOf(filter.ids)}`;
   const target = sql`select id from ${table("archive")} where ${chosen} order by archived_at, id limit ${limit}`;
-  const columns = raw(
-    "id, queue_id, state, priority, due_at, enqueued_at, token, max_attempts, max_crashes, key, type, headers, retry, payload, " +
-      "error",
-  );
-  const values =
-    sql`id, queue_id, 'ready', priority, ${now}, enqueued_at, token + 1, max_attempts, max_crashes, key, type, headers, retry,
-  payload, error`;
   return statement(
     "replayArchived",
     perDialect({
@@ -164,11 +168,11 @@ export function replayArchived(
         sql`with target as materialized (${target} for update), gone as (
   delete from ${table("archive")} where id = any (array(select id from target)) returning *
 )
-insert into ${table("messages")} (${columns}) select ${values} from gone
+insert into ${table("messages")} (${replayed}) select ${replayedOf} from gone
 returning id, ${hintOfQueue}`,
       ],
       sqlite: () => [
-        sql`insert into ${table("messages")} (${columns}) select ${values} from ${table("archive")}
+        sql`insert into ${table("messages")} (${replayed}) select ${replayedOf} from ${table("archive")}
 where id in (${target}) returning id`,
         // What is live now has just been brought back: an id is never in both tables otherwise.
         sql`delete from ${table("archive")}

@@ -41,6 +41,9 @@ import {
 /** How many leases that have run out are taken back by one claim. */
 const SWEEP = 100;
 
+/** SQLite: a message that is given back is ready again, unless it is a run that somebody wishes to pause. */
+const GIVEN_BACK = raw("state = case when m.wish = 'pause' then 'paused' else 'ready' end, wish = null");
+
 /** What a claim asks for. */
 export interface Claim {
   readonly queue: string;
@@ -211,7 +214,7 @@ function claimReady(claim: Claim): Fragment {
   return sql`update ${table("messages")}
 set state = 'leased', token = token + 1, holder = ${holder}, leased_at = ${now},
   lease_until = ${now} + coalesce(${int(leaseMs)}, ${ofQueue("lease_ms")}, ${defaultLeaseMs}),
-  is_started = ${isAhead ? 0 : 1},
+  is_started = ${isAhead ? 0 : 1}, waits = null,
   max_attempts = coalesce(retry ->> 'maxAttempts', ${int(maxAttempts)}, ${ofQueue("max_attempts")})
 where id in (
   ${join(lanes, "\n  union all ")}
@@ -272,6 +275,8 @@ export interface ArchiveItem extends SettleItem {
   readonly reason: string | null;
   /** A JSON text. */
   readonly result: string | null;
+  /** The run that waits for it, if it is a child. */
+  readonly parent_id?: number | undefined;
 }
 
 /** Ends leased messages as succeeded. Rows: the ids that were held. */
@@ -292,13 +297,14 @@ export function archiveLeased(
 }
 
 function callArchive(items: readonly ArchiveItem[], holder: Fragment, by: string): Fragment {
-  if (items.every(({ reason, result }) => reason === null && result === null)) {
+  if (items.every(({ reason, result, parent_id }) => reason === null && result === null && parent_id === undefined)) {
     const sorted = [...items].sort((a, b) => a.id - b.id);
     const ids = `{${sorted.map(({ id }) => id).join(",")}}`;
     const tokens = `{${sorted.map(({ token }) => token ?? "null").join(",")}}`;
     return sql`${table("archive_plain")}(${ids}::bigint[], ${tokens}::bigint[], ${holder}, ${by}, ${testNow})`;
   }
-  return sql`${table("archive_leased")}(${encodeItems(items, ["result"])}, ${holder}, ${by}, ${testNow})`;
+  const name = items.some(({ parent_id }) => parent_id !== undefined) ? "archive_children" : "archive_leased";
+  return sql`${table(name)}(${encodeItems(items, ["result"])}, ${holder}, ${by}, ${testNow})`;
 }
 
 function archiveParts(items: readonly ArchiveItem[], holder: string, by: string): Fragment[] {
@@ -352,7 +358,7 @@ export function releaseLeased(
         } i`,
       sqlite: () =>
         sql`update ${table("messages")} as m
-set state = 'ready', due_at = ${now} + (i.value ->> 'delay_ms'), token = m.token + 1,
+set ${GIVEN_BACK}, due_at = ${now} + (i.value ->> 'delay_ms'), token = m.token + 1,
   holder = null, leased_at = null, lease_until = null
 from json_each(${encodeItems(items)}) i
 where m.id = i.value ->> 'id' and ${fence(holder)}
@@ -425,7 +431,7 @@ from json_each(${encodeItems(items)}) i join ${table("messages")} m on m.id = i.
 where ${fence(holder)} and (m.attempts + 1 >= m.max_attempts or i.value ->> 'is_final' = 1)
 returning id`,
         sql`update ${table("messages")} as m
-set state = 'ready', due_at = ${now} + (i.value ->> 'delay_ms'), token = m.token + 1, attempts = m.attempts + 1,
+set ${GIVEN_BACK}, due_at = ${now} + (i.value ->> 'delay_ms'), token = m.token + 1, attempts = m.attempts + 1,
   error = i.value ->> 'error', holder = null, leased_at = null, lease_until = null
 from json_each(${encodeItems(items)}) i
 where m.id = i.value ->> 'id' and ${fence(holder)}

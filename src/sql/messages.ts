@@ -7,7 +7,7 @@
 import { sendHint } from "./channel.ts";
 import { lockMessages } from "./locks.ts";
 import { idOfQueue } from "./queues.ts";
-import { carried, liveColumns, workerOfHolder } from "./record.ts";
+import { carried, forgetRuns, liveColumns, workerOfHolder } from "./record.ts";
 import {
   type Fragment,
   instant,
@@ -75,11 +75,26 @@ export function endMessages(
   },
 ): Statement {
   const target = sql`${carried}, outcome, reason, archived_at, archived_by, processing_ms, attempts, crashes, error`;
+  // Runs are cancelled together with those that they wait for.
+  const chosen = outcome === "succeeded" ? sql`id ${oneOf(ids)}` : sql`id in (
+  with recursive family(id) as (
+    ${
+    perDialect({
+      postgres: () => sql`select unnest(${`{${ids.join(",")}}`}::bigint[])`,
+      sqlite: () => sql`select value from json_each(${`[${ids.join(",")}]`})`,
+    })
+  }
+    union
+    select s.child_id from family f join ${table("steps")} s on s.run_id = f.id
+    where s.kind = 'call' and s.state = 'waiting' and s.child_id is not null
+  )
+  select id from family
+)`;
   return statement(
     "endMessages",
     perDialect({
       postgres: () =>
-        sql`with ${lockMessages(sql`id ${oneOf(ids)}`)}, gone as (
+        sql`with ${lockMessages(chosen)}, gone as (
   delete from ${table("messages")} where id = any (array(select id from held)) returning *, ${hintOfLoss("state")}
 )
 insert into ${table("archive")} (${target})
@@ -90,7 +105,7 @@ returning id`,
       sqlite: () =>
         sql`insert into ${table("archive")} (${target})
 select ${carried}, ${outcome}, ${reason}, ${now}, ${by}, ${now} - leased_at, attempts, crashes, error
-from ${table("messages")} where id ${oneOf(ids)}
+from ${table("messages")} where ${chosen}
 returning id`,
     }),
   );
@@ -102,9 +117,17 @@ export function deleteMessages(ids: readonly number[]): Statement {
     "deleteMessages",
     perDialect({
       postgres: () =>
-        sql`with ${lockMessages(sql`id ${oneOf(ids)}`)}
+        sql`with ${lockMessages(sql`id ${oneOf(ids)}`)}, steps as (
+  ${forgetRuns(raw("(select id from held)"), "steps")}
+), mail as (
+  ${forgetRuns(raw("(select id from held)"), "mailbox")}
+)
 delete from ${table("messages")} where id = any (array(select id from held)) returning id, ${hintOfLoss("state")}`,
-      sqlite: () => sql`delete from ${table("messages")} where id ${oneOf(ids)} returning id`,
+      sqlite: () => [
+        forgetRuns(sql`(select id from ${table("messages")} where id ${oneOf(ids)})`, "steps"),
+        forgetRuns(sql`(select id from ${table("messages")} where id ${oneOf(ids)})`, "mailbox"),
+        sql`delete from ${table("messages")} where id ${oneOf(ids)} returning id`,
+      ],
     }),
   );
 }
@@ -123,7 +146,10 @@ export function updateMessage(id: number, { dueAt, delayMs, priority }: MessageC
     : delayMs !== undefined
     ? after(delayMs)
     : sql`case when state = 'leased' then ${now} else due_at end`;
-  const change = sql`set state = 'ready', due_at = ${due}, priority = coalesce(${int(priority)}, priority),
+  const change =
+    sql`set state = case when state in ('blocked', 'paused') then state else 'ready' end, due_at = ${due}, priority = coalesce(${
+      int(priority)
+    }, priority),
   -- Only a lease that is taken away is a delivery that has ended.
   token = token + case when state = 'leased' then 1 else 0 end,
   holder = null, leased_at = null, lease_until = null`;

@@ -20,7 +20,8 @@ export function reportMetrics(queue: string | undefined): Statement {
   ${millis(sql`${now}`)} - ${millis(sql`min(m.due_at) filter (where m.state = 'ready' and m.due_at <= ${now})`)},
   ${millis(sql`${now}`)} - ${millis(sql`min(m.leased_at)`)},
   ${millis(sql`max(m.enqueued_at)`)},
-  count(m.id) filter (where m.state = 'leased' and m.lease_until <= ${now})
+  count(m.id) filter (where m.state = 'leased' and m.lease_until <= ${now}),
+  count(m.id) filter (where m.state in ('blocked', 'paused'))
 from ${table("queues")} q left join ${table("messages")} m on m.queue_id = q.id
 where coalesce(${text(queue)}, q.name) = q.name
 group by q.id, q.name, q.paused_at
@@ -36,8 +37,10 @@ export interface QueueMetrics {
   readonly isPaused: boolean;
   /** Messages that could be claimed now. */
   readonly ready: number;
-  /** Messages whose time has not come. */
+  /** Messages whose time has not come, and runs that wait for something. */
   readonly delayed: number;
+  /** Runs that are paused or blocked: they go on when somebody resumes them. */
+  readonly stopped: number;
   /** Messages that a consumer or worker has leased. */
   readonly leased: number;
   /** Those of them whose lease has run out: nobody works on them, and the next claim takes them back. */
@@ -72,5 +75,6 @@ export function decodeMetrics(row: readonly unknown[]): QueueMetrics {
     oldestLeaseMs: numberOrNull(row[9]),
     lastEnqueuedAt: row[10] === null ? null : new Date(Number(row[10])),
     expired: Number(row[11]),
+    stopped: Number(row[12]),
   };
 }

@@ -6,6 +6,7 @@
 import type { DialectName } from "./dialect.ts";
 import { postgresTables, sqliteTables, tableObjects } from "./migrations/0001_tables.ts";
 import { functionObjects, postgresFunctions } from "./migrations/0002_functions.ts";
+import { postgresRuns, runObjects, sqliteRuns } from "./migrations/0003_runs.ts";
 import {
   type Fragment,
   json,
@@ -50,6 +51,13 @@ export const migrations: readonly Migration[] = [
     objects: functionObjects,
     postgres: () => postgresFunctions(),
     sqlite: () => [],
+  },
+  {
+    version: 3,
+    name: "runs",
+    objects: runObjects,
+    postgres: ({ isUnlogged }) => postgresRuns(isUnlogged),
+    sqlite: () => sqliteRuns(),
   },
 ];
 
@@ -125,6 +133,7 @@ export function findTriggers(names: readonly string[]): Statement {
 from pg_catalog.pg_trigger t
 join pg_catalog.pg_class c on c.oid = t.tgrelid
 where c.relnamespace = ${SCHEMA} and 'table ' || c.relname in (${elements(bound(names))}) and not t.tgisinternal
+  and 'trigger ' || t.tgname not in (${elements(bound(names))})
 order by 1, 2`,
       sqlite: () =>
         sql`select name, tbl_name from sqlite_schema
@@ -177,7 +186,7 @@ where type || ' ' || name in (${elements(names)})`,
 /** The schema, by a table in it: its own name is not a value but part of the text. */
 const SCHEMA = sql`(select relnamespace from pg_catalog.pg_class where oid = ${tableLiteral("migrations")}::regclass)`;
 
-/** The tables with all that is in them, their indexes, and the functions. */
+/** The tables with all that is in them, their indexes and triggers, the functions, and the columns of views. */
 function describePostgres(names: Fragment): Fragment {
   return sql`with made as materialized (${elements(names)} as name),
 own as materialized (
@@ -217,6 +226,19 @@ select json_object_agg(o.name, o.definition order by o.name) as objects from (
     from pg_catalog.pg_proc p where p.pronamespace = ${SCHEMA}
   ) f
   where f.name in (select name from made)
+  union all
+  -- The text of a view reads otherwise from one version of the server to the next, its columns do not.
+  select 'view ' || c.relname, string_agg(a.attname || ' ' || format_type(a.atttypid, a.atttypmod), ', ' order by a.attnum)
+  from pg_catalog.pg_class c
+  join pg_catalog.pg_attribute a on a.attrelid = c.oid and a.attnum > 0
+  where c.relnamespace = ${SCHEMA} and c.relkind = 'v' and 'view ' || c.relname in (select name from made)
+  group by c.relname
+  union all
+  select 'trigger ' || t.tgname, c.relname || ' ' || t.tgtype || ' ' || t.tgenabled::text || ' ' || p.proname
+  from own c
+  join pg_catalog.pg_trigger t on t.tgrelid = c.oid
+  join pg_catalog.pg_proc p on p.oid = t.tgfoid
+  where 'trigger ' || t.tgname in (select name from made)
 ) o`;
 }
 
@@ -289,11 +311,25 @@ export function createSchema(quotedSchema: string): Statement {
 
 /** Removes objects of ours, named as in a description. */
 export function dropObject(name: string): Statement | undefined {
-  const [, kind, rest = ""] = /^(table|function) (.*)$/s.exec(name) ?? [];
+  const [, kind, rest = ""] = /^(table|trigger|view|function) (.*)$/s.exec(name) ?? [];
+  if (kind === "trigger") return dropTrigger(rest);
+  if (kind === "view") return statement("dropObject", sql`drop view if exists ${table(withoutPrefix(rest))}`);
   if (kind === "table") return statement("dropObject", sql`drop table if exists ${table(withoutPrefix(rest))}`);
   if (kind !== "function") return undefined;
   const [, bare = "", signature = ""] = /^([^(]*)(\(.*\))$/s.exec(rest) ?? [];
   return statement("dropObject", sql`drop function if exists ${table(withoutPrefix(bare))}${raw(signature)}`);
+}
+
+/** The name of a trigger begins with that of its table, without which Postgres does not find it. */
+function dropTrigger(name: string): Statement {
+  const [on = ""] = withoutPrefix(name).split("_");
+  return statement(
+    "dropObject",
+    perDialect({
+      postgres: () => sql`drop trigger if exists ${raw(name)} on ${table(on)}`,
+      sqlite: () => sql`drop trigger if exists ${raw(name)}`,
+    }),
+  );
 }
 
 function withoutPrefix(name: string): string {

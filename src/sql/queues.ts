@@ -2,7 +2,7 @@
 import { alsoSend, sendHint } from "./channel.ts";
 import { sqlite as sqliteDialect } from "./dialect.ts";
 import { lockMessages } from "./locks.ts";
-import { queueColumns } from "./record.ts";
+import { forgetRuns, queueColumns } from "./record.ts";
 import { type Fragment, int, join, json, now, perDialect, raw, sql, type Statement, statement, table } from "./sql.ts";
 
 /** The settings of a queue as they are stored; undefined leaves a setting as it is, null means none. */
@@ -17,6 +17,8 @@ export interface QueueSettings {
   readonly deadRetentionMs?: number | null | undefined;
   readonly concurrency?: number | null | undefined;
   readonly isPaused?: boolean | undefined;
+  /** Marks the queue of a workflow, for ever. */
+  readonly isWorkflow?: true | undefined;
 }
 
 /** The id of a queue by its name, as a scalar. */
@@ -35,15 +37,18 @@ export function createQueue(name: string, settings: QueueSettings): Statement {
     deadRetentionMs = retentionMs,
     concurrency,
     isPaused,
+    isWorkflow = false,
   } = settings;
   return statement(
     "createQueue",
     sql`insert into ${table("queues")} (
   name, created_at, updated_at, paused_at, lease_ms, max_attempts, max_crashes, backoff, retention_ms,
-  dead_retention_ms, concurrency
+  dead_retention_ms, concurrency, is_workflow
 )
 select ${name}, ${now}, ${now}, ${isPaused === true ? sql`${now}` : raw("null")}, ${int(leaseMs)}, ${int(maxAttempts)},
-  ${int(maxCrashes)}, ${json(backoff)}, ${int(retentionMs)}, ${int(deadRetentionMs)}, ${int(concurrency)}
+  ${int(maxCrashes)}, ${json(backoff)}, ${int(retentionMs)}, ${int(deadRetentionMs)}, ${int(concurrency)}, ${
+      raw(String(isWorkflow))
+    }
 where true
 on conflict (name) do nothing
 returning ${queueColumns}`,
@@ -64,6 +69,7 @@ export function listQueues(): Statement {
 export function updateQueue(name: string, settings: QueueSettings): Statement {
   const changes = [sql`updated_at = ${now}`];
   const { leaseMs, maxAttempts, maxCrashes, backoff, retentionMs, deadRetentionMs, concurrency, isPaused } = settings;
+  if (settings.isWorkflow === true) changes.push(raw("is_workflow = true"));
   if (leaseMs !== undefined) changes.push(sql`lease_ms = ${int(leaseMs)}`);
   if (maxAttempts !== undefined) changes.push(sql`max_attempts = ${maxAttempts}`);
   if (maxCrashes !== undefined) changes.push(sql`max_crashes = ${maxCrashes}`);
@@ -95,7 +101,13 @@ export function deleteQueue(name: string, isForced: boolean): Statement {
   const condition = isForced ? raw("true") : unused;
   // Live messages first: one that is being settled meanwhile is waited for, and then found in the archive.
   const deleteParts = [
-    ...(isForced ? [deleteLive(queue)] : []),
+    ...(isForced
+      ? [
+        forgetRuns(sql`(select id from ${table("messages")} where queue_id = ${queue})`, "steps"),
+        forgetRuns(sql`(select id from ${table("messages")} where queue_id = ${queue})`, "mailbox"),
+        deleteLive(queue),
+      ]
+      : []),
     sql`delete from ${table("keys")} where queue_id = ${queue} and ${condition}`,
     sql`delete from ${table("archive")} where queue_id = ${queue} and ${condition}`,
     sql`delete from ${table("queues")} where name = ${name} and ${condition}
@@ -140,7 +152,11 @@ export function purgeQueue(name: string, isForced: boolean): Statement {
     "purgeQueue",
     perDialect({
       postgres: () =>
-        sql`with ${lockMessages(sql`queue_id = ${queue} and ${unleased}`)}, gone as (
+        sql`with ${lockMessages(sql`queue_id = ${queue} and ${unleased}`)}, steps as (
+  ${forgetRuns(raw("(select id from held)"), "steps")}
+), mail as (
+  ${forgetRuns(raw("(select id from held)"), "mailbox")}
+), gone as (
   delete from ${table("messages")} where id in (select id from held)
   returning case when state = 'leased' then ${sendHint(raw("'control'"))}::text end
 )
@@ -149,8 +165,14 @@ select count(*) from gone`,
       sqlite: () => {
         const ready = sql`select id from ${table("messages")} where queue_id = ${queue} and state = 'ready'`;
         const leased = sql`select id from ${table("messages")} where queue_id = ${queue} and state = 'leased'`;
-        const held = isForced ? sql`${ready} union all ${leased}` : ready;
+        const resting = sql`select id from ${
+          table("messages")
+        } where queue_id = ${queue} and state in ('blocked', 'paused')`;
+        const held = sql`${isForced ? sql`${ready} union all ${leased}` : ready} union all ${resting}`;
+        const first = sql`(${held} limit ${sqliteDialect.listLimit})`;
         return [
+          forgetRuns(first, "steps"),
+          forgetRuns(first, "mailbox"),
           sql`delete from ${table("messages")} where id in (${held} limit ${sqliteDialect.listLimit})`,
           raw("select changes()"),
         ];

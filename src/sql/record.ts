@@ -2,8 +2,21 @@
 import { decodeJson, type StoredError } from "../json.ts";
 import { type Fragment, millis, now, raw, sql, table } from "./sql.ts";
 
-/** In which state a message is: `delayed`, `ready` or `leased` while it lives, one of the others when it has ended. */
-export type MessageState = "cancelled" | "delayed" | "deleted" | "failed" | "leased" | "ready" | "succeeded";
+/**
+ * In which state a message is: `delayed`, `ready` or `leased` while it lives, a run also `waiting`, `paused` or `blocked`; one
+ * of the others when it has ended.
+ */
+export type MessageState =
+  | "blocked"
+  | "cancelled"
+  | "delayed"
+  | "deleted"
+  | "failed"
+  | "leased"
+  | "paused"
+  | "ready"
+  | "succeeded"
+  | "waiting";
 
 /** A row of the live messages. */
 export interface LiveRecord {
@@ -61,14 +74,21 @@ export interface QueueRecord {
   readonly deadRetentionMs: number | null;
   /** How many messages may be leased at once by workers and consumers together; null: any number. */
   readonly concurrency: number | null;
+  /** Whether its messages are the runs of a workflow. */
+  readonly isWorkflow: boolean;
 }
 
 const queueName = sql`(select q.name from ${table("queues")} q where q.id = queue_id)`;
 
+/** The state of a live message: one that is due later is delayed, or a run that waits. */
+export const stateNow: Fragment = sql`case
+    when state <> 'ready' or due_at <= ${now} then state when waits is null then 'delayed' else 'waiting'
+  end`;
+
 /** The columns of a live message, in the order of {@linkcode decodeLive}. The name of the queue is looked up or given. */
 export function liveColumns(queue?: string): Fragment {
   return sql`id, ${queue === undefined ? queueName : sql`${queue}`},
-  case when state = 'ready' and due_at > ${now} then 'delayed' else state end,
+  ${stateNow},
   priority, ${millis(raw("due_at"))}, ${millis(raw("enqueued_at"))}, token, holder, ${millis(raw("lease_until"))},
   attempts, crashes, max_attempts, key, ${textOf("headers")}, ${textOf("payload")}, ${textOf("error")},
   max_crashes, ${textOf("retry")}, ${textOf("progress")}, ${millis(raw("expires_at"))}`;
@@ -139,7 +159,7 @@ export const queueColumns: Fragment = sql`id, name, ${millis(raw("created_at"))}
   ${millis(raw("updated_at"))} as updated_ms, ${
   millis(raw("paused_at"))
 } as paused_ms, lease_ms, max_attempts, max_crashes, ${textOf("backoff")}, retention_ms, concurrency,
-  dead_retention_ms`;
+  dead_retention_ms, case when is_workflow then 1 else 0 end as is_workflow`;
 
 /** Decodes a row of {@linkcode queueColumns}. */
 export function decodeQueue(row: readonly unknown[]): QueueRecord {
@@ -156,6 +176,7 @@ export function decodeQueue(row: readonly unknown[]): QueueRecord {
     retentionMs: numberOrNull(row[9]),
     concurrency: numberOrNull(row[10]),
     deadRetentionMs: numberOrNull(row[11]),
+    isWorkflow: Number(row[12]) === 1,
   };
 }
 
@@ -169,6 +190,11 @@ export const carriedOfMessage: Fragment = raw(
   "m.id, m.queue_id, m.priority, m.enqueued_at, m.token, m.max_attempts, m.max_crashes, m.expires_at, m.key, m.type, " +
     "m.headers, m.retry, m.payload",
 );
+
+/** Deletes what is recorded of runs that are going to be deleted while they live. */
+export function forgetRuns(ids: Fragment, from: "mailbox" | "steps"): Fragment {
+  return sql`delete from ${table(from)} where run_id in ${ids}`;
+}
 
 /** The name of the worker behind a holder, which has a "#" and eight more characters. */
 export const workerOfHolder: Fragment = raw("substr(holder, 1, length(holder) - 9)");

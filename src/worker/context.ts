@@ -5,6 +5,7 @@ import type { JobContext } from "../job.ts";
 import { encodeJson } from "../json.ts";
 import type { Message } from "../message.ts";
 import { checkOptions, checkTimeout } from "../options.ts";
+import type { Recorder } from "../run/recorder.ts";
 import { archiveLeased } from "../sql/leases.ts";
 import type { Transaction } from "../transaction.ts";
 import type { Delivery } from "./delivery.ts";
@@ -14,6 +15,10 @@ export interface ContextHost {
   readonly name: string;
   readonly holder: string;
   readonly database: Database;
+  /** Writes for runs. */
+  readonly recorder: Recorder;
+  /** Whether nothing is to be begun any more. */
+  readonly isStopping: boolean;
   /** Tells whether the event loop stood still: before anything is written, leases that may have ended are given up. */
   catchUp(): void;
   /** Stores how far a message has come. */
@@ -31,6 +36,12 @@ export class DeliveryContext<T> implements JobContext<T> {
   constructor(delivery: Delivery<T>, host: ContextHost) {
     this.#delivery = delivery;
     this.#host = host;
+  }
+
+  /** The delivery behind a context, and its worker: what a run is executed with. */
+  static internalsOf(context: JobContext): { readonly delivery: Delivery; readonly host: ContextHost } {
+    if (!(context instanceof DeliveryContext)) throw new TypeError("Cannot execute a run: a worker has to do it");
+    return { delivery: context.#delivery, host: context.#host };
   }
 
   get message(): Message<T> {

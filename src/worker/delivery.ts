@@ -48,6 +48,8 @@ export class Delivery<T = unknown> {
   startedAt: number | undefined;
   /** Something that ends the message was sent and not answered: it may have been applied. */
   isInDoubt = false;
+  /** Another attempt would fail in the same way. */
+  isFinal = false;
   /** Its failure was seen to be counted. */
   isCounted = false;
   /** How many transactions of the handler are under way: what they do is told by themselves. */

@@ -4,6 +4,7 @@
  * A busy lane settles what has been handled and claims what comes next in one statement. While such an exchange is
  * under way, handlers run on what was claimed before, and what they finish gathers for the next one.
  */
+import { isOfData } from "../database.ts";
 import { CancelledError, DatabaseError } from "../errors.ts";
 import type { EventHub } from "../events.ts";
 import type { Job } from "../job.ts";
@@ -28,7 +29,7 @@ import { type HandlerEnds, Handlers, type HandlersHost } from "./handlers.ts";
 import { Outlook } from "./outlook.ts";
 import { Patience } from "./patience.ts";
 import { Prefetch } from "./prefetch.ts";
-import { type Done, isOfData, Settling, type SettlingHost, toItem } from "./settling.ts";
+import { type Done, Settling, type SettlingHost, toItem } from "./settling.ts";
 import { Waiting, type WaitingLane } from "./waiting.ts";
 
 /** How many exchanges may be under way at once: while the database works on one, the next can gather. */
@@ -203,6 +204,12 @@ export class Lane implements HandlerEnds, SettlingHost, WaitingLane {
     const { id } = delivery.message;
     if (this.held.get(id) === delivery) this.held.delete(id);
     if (this.outlook.isLimited && !this.#hasClaimed) this.wake();
+  }
+
+  parked(delivery: Delivery, dueMs: number | null): void {
+    this.forget(delivery);
+    if (dueMs !== null) this.expect(dueMs);
+    this.#handled();
   }
 
   succeeded(delivery: Delivery, value: unknown): void {

@@ -5,8 +5,11 @@ import type { Job } from "../job.ts";
 import { encodeError, encodeJson } from "../json.ts";
 import { type Message, toMessage } from "../message.ts";
 import { type Backoff, delayAfter } from "../retry.ts";
+import { Parked } from "../run/parked.ts";
+import { RunLostError } from "../run/lost.ts";
 import type { Row } from "../sql/driver.ts";
 import { type ArchiveItem, failLeased, findEndings, listAttempts, releaseLeased } from "../sql/leases.ts";
+import { PARENT_HEADER } from "../sql/migrations/0003_runs.ts";
 import type { LiveRecord } from "../sql/record.ts";
 import type { Statement } from "../sql/sql.ts";
 import { cancelled, type Delivery, leaseLost } from "./delivery.ts";
@@ -37,6 +40,8 @@ export interface SettlingHost {
   givenBack(): void;
   /** Nothing more is done on behalf of a delivery. */
   forget(delivery: Delivery): void;
+  /** Told that a run was given back until something happens. */
+  parked(delivery: Delivery, dueMs: number | null): void;
   /** Told that the lease of a delivery is gone. */
   lose(delivery: Delivery, error: Error): void;
 }
@@ -92,9 +97,12 @@ export class Settling {
   /** The handler has resolved. A result that cannot be stored is a failed attempt. */
   succeeded(delivery: Delivery, value: unknown): void {
     if (delivery.isSettled) return this.#complete(delivery, delivery.value);
+    if (isOf(value, Parked)) return this.#host.parked(delivery, value.dueMs);
     let result: string | null;
     try {
-      result = value === undefined ? null : encodeJson(value, { what: "result" });
+      const { encodeResult } = this.#job;
+      if (encodeResult !== undefined) result = encodeResult(value);
+      else result = value === undefined ? null : encodeJson(value, { what: "result" });
     } catch (error) {
       return this.failed(delivery, error);
     }
@@ -105,6 +113,8 @@ export class Settling {
   /** The attempt has failed. */
   failed(delivery: Delivery, error: unknown): void {
     delivery.state = "settling";
+    // It is not ours any more, and nothing is to be counted.
+    if (isOf(error, RunLostError)) return void this.#loseRun(delivery);
     this.#failed.push({ delivery, error, text: encodeError(error), ...this.#judge(delivery, error) });
   }
 
@@ -181,7 +191,7 @@ export class Settling {
 
   /** Whether there is another attempt, and after which pause. */
   #judge(delivery: Delivery, error: unknown): { isFinal: boolean; delayMs: number | undefined } {
-    if (isOf(error, NonRetryableError)) return { isFinal: true, delayMs: 0 };
+    if (delivery.isFinal || isOf(error, NonRetryableError)) return { isFinal: true, delayMs: 0 };
     if (isOf(error, RetryError) && error.afterMs !== undefined) return { isFinal: false, delayMs: error.afterMs };
     const policy = delivery.backoff ?? this.#job.options.retry?.backoff;
     const attempt = delivery.message.attempts + 1;
@@ -253,6 +263,11 @@ export class Settling {
     this.#host.schedule();
   }
 
+  async #loseRun(delivery: Delivery): Promise<void> {
+    const endings = await this.#findEndings([{ delivery }]).catch(() => new Map<Delivery, string>());
+    this.#lose(delivery, endings.get(delivery));
+  }
+
   #lose(delivery: Delivery, outcome: string | undefined): void {
     const { message } = delivery;
     this.#host.lose(delivery, outcome === "cancelled" ? cancelled(message) : leaseLost(message));
@@ -302,13 +317,9 @@ export class Settling {
 
 /** What an archive statement needs of a delivery whose handler resolved. */
 export function toItem({ delivery, result }: Done): ArchiveItem {
-  return { id: delivery.message.id, token: delivery.token, reason: null, result };
-}
-
-/** Whether the database refused a value, which it will do again. */
-export function isOfData(error: unknown): boolean {
-  if (!(error instanceof DatabaseError) || error.outcome === "unknown") return false;
-  return error.reason === "constraint" || /^2[23]/.test(error.sqlState ?? "");
+  const { message: { id, headers }, token } = delivery;
+  const parent = headers[PARENT_HEADER];
+  return { id, token, reason: null, result, ...(parent !== undefined && { parent_id: Number.parseInt(parent) }) };
 }
 
 /** Notes that what was sent may have been applied. */

@@ -9,8 +9,9 @@ import { encodeJson } from "../json.ts";
 import { newHolder } from "../message.ts";
 import { LONGEST_TIMER_MS } from "../options.ts";
 import { resolveBackoff } from "../retry.ts";
-import { createQueue, findQueue } from "../sql/queues.ts";
+import { createQueue, findQueue, updateQueue } from "../sql/queues.ts";
 import { decodeQueue, type QueueRecord } from "../sql/record.ts";
+import { Recorder } from "../run/recorder.ts";
 import type { Row } from "../sql/driver.ts";
 import type { Statement } from "../sql/sql.ts";
 import { type beat, decodeFates, type Fate, lookForWork, registerWorker, removeWorker } from "../sql/workers.ts";
@@ -41,6 +42,7 @@ export class Shift implements LaneHost {
   readonly holder: string;
   readonly database: Database;
   readonly slots: Slots;
+  readonly recorder: Recorder;
   readonly #options: WorkerOptions;
   readonly #progress: Progress;
   #lanes: readonly Lane[] = [];
@@ -73,6 +75,7 @@ export class Shift implements LaneHost {
     this.#options = options;
     this.slots = new Slots(options.concurrency ?? Number.MAX_SAFE_INTEGER);
     this.#progress = new Progress(this);
+    this.recorder = new Recorder(database, this.holder);
   }
 
   get events(): Database["events"] {
@@ -161,10 +164,10 @@ export class Shift implements LaneHost {
     return undefined;
   }
 
-  async #openQueue({ queue: { name }, options: { retry } }: Job): Promise<QueueRecord> {
+  async #openQueue({ queue: { name }, options: { retry }, isWorkflow }: Job): Promise<QueueRecord> {
     const { maxAttempts } = this.database.settings;
     const [found] = await this.query(findQueue(name));
-    if (found !== undefined) return decodeQueue(found);
+    if (found !== undefined) return await this.#marked(decodeQueue(found), isWorkflow);
     const backoff = typeof retry?.backoff === "object" ? retry.backoff : undefined;
     const [made] = await this.query(
       createQueue(name, {
@@ -173,10 +176,19 @@ export class Shift implements LaneHost {
         maxCrashes: 10,
         backoff: JSON.stringify(resolveBackoff(backoff)),
         retentionMs: 2_592_000_000,
+        isWorkflow,
       }),
     );
     const [row] = made === undefined ? await this.query(findQueue(name)) : [made];
     if (row === undefined) throw unknownQueue(name);
+    return await this.#marked(decodeQueue(row), isWorkflow);
+  }
+
+  /** Marks a queue that was made before anybody knew that it is a workflow's. */
+  async #marked(queue: QueueRecord, isWorkflow: true | undefined): Promise<QueueRecord> {
+    if (isWorkflow === undefined || queue.isWorkflow) return queue;
+    const [row] = await this.query(updateQueue(queue.name, { isWorkflow }));
+    if (row === undefined) throw unknownQueue(queue.name);
     return decodeQueue(row);
   }
 

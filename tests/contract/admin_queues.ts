@@ -24,12 +24,18 @@ function creating(context: Context): void {
       const kept = { retentionMs: 2_592_000_000, deadRetentionMs: 2_592_000_000 };
       const usual = { leaseMs: null, maxAttempts: 5, maxCrashes: 10, ...kept, concurrency: null };
       const times = { createdAt: now, updatedAt: now, pausedAt: null };
-      assertEquals(await queues.create("a"), { name: "a", ...times, ...usual, backoff: BACKOFF });
+      assertEquals(await queues.create("a"), {
+        name: "a",
+        ...times,
+        ...usual,
+        backoff: BACKOFF,
+        isWorkflow: false,
+      });
       const limits = { maxAttempts: 1, maxCrashes: 2, concurrency: 3 };
       const settings = { leaseMs: 70_000, ...limits, retentionMs: null, deadRetentionMs: 5 };
       const backoff = { kind: "fixed", baseMs: 5, maxMs: 50, jitter: 0 } as const;
       const made = await store.admin.createQueue(queue("b"), { ...settings, backoff, paused: true });
-      assertEquals(made, { name: "b", ...times, pausedAt: now, ...settings, backoff });
+      assertEquals(made, { name: "b", ...times, pausedAt: now, ...settings, backoff, isWorkflow: false });
       assertEquals(await queues.get("b"), made);
     }),
   );

@@ -22,6 +22,8 @@ import { neighboursContract } from "./neighbours.ts";
 import { privilegesContract } from "./privileges.ts";
 import { producerContract } from "./producer.ts";
 import { resultsContract } from "./results.ts";
+import { runContract } from "./run.ts";
+import { runAdminContract } from "./run_admin.ts";
 import { schemaContract } from "./schema.ts";
 import { settleContract } from "./settle.ts";
 import { sqlEnqueueContract } from "./sql_enqueue.ts";
@@ -51,6 +53,7 @@ export function contract(context: Context): void {
   workerTransactionContract(context);
   workerStopContract(context);
   flowContract(context);
+  runContract(context);
   lifetimeContract(context);
   settleContract(context);
   combineContract(context);
@@ -65,6 +68,7 @@ export function contract(context: Context): void {
   adminMessagesContract(context);
   adminArchiveContract(context);
   adminReportsContract(context);
+  runAdminContract(context);
   doctorContract(context);
   maintenanceContract(context);
   statementsContract(context);

@@ -23,7 +23,7 @@ const DAMAGE: Readonly<Record<Context["dialect"], readonly (readonly [string, st
       "alter table %pgqrs_keys drop constraint pgqrs_keys_hold_check",
     ],
     ["altered table pgqrs_keys", "alter table %pgqrs_keys set unlogged"],
-    ["altered column pgqrs_archive.reason", "alter table %pgqrs_archive alter column reason type varchar(10)"],
+    ["altered column pgqrs_archive.type", "alter table %pgqrs_archive alter column type type varchar(10)"],
     ["altered column pgqrs_archive.payload", "alter table %pgqrs_archive alter column payload drop not null"],
     ["altered column pgqrs_messages.token", "alter table %pgqrs_messages alter column token drop default"],
     ["altered column pgqrs_messages.attempts", "alter table %pgqrs_messages alter column attempts set default 1"],
@@ -48,13 +48,17 @@ const DAMAGE: Readonly<Record<Context["dialect"], readonly (readonly [string, st
       "altered function pgqrs_delete_leased(p_items json, p_holder text)",
       "alter function %pgqrs_delete_leased reset plan_cache_mode",
     ],
+    ["missing trigger pgqrs_archive_tells", "drop trigger pgqrs_archive_tells on %pgqrs_archive"],
+    ["altered trigger pgqrs_archive_forgets", "alter table %pgqrs_archive disable trigger pgqrs_archive_forgets"],
+    ["missing view pgqrs_runs", "drop view %pgqrs_runs"],
+    ["altered view pgqrs_runs", "drop view %pgqrs_runs", "create view %pgqrs_runs as select 1 as id"],
   ],
   sqlite: [
     ["missing index pgqrs_messages_ready", "drop index pgqrs_messages_ready"],
     ["missing table pgqrs_keys", "drop table pgqrs_keys"],
     ["missing trigger pgqrs_archive_takes", "drop trigger pgqrs_archive_takes"],
-    ["altered table pgqrs_archive", "alter table pgqrs_archive drop column result"],
-    ["altered table pgqrs_archive", "alter table pgqrs_archive rename column reason to why"],
+    ["altered table pgqrs_archive", "alter table pgqrs_archive drop column processing_ms"],
+    ["altered table pgqrs_archive", "alter table pgqrs_archive rename column type to kind"],
     ["altered table pgqrs_messages", "alter table pgqrs_messages add column more text"],
     [
       "altered index pgqrs_messages_ready",
@@ -66,6 +70,8 @@ const DAMAGE: Readonly<Record<Context["dialect"], readonly (readonly [string, st
       "drop trigger pgqrs_archive_takes",
       "create trigger pgqrs_archive_takes after insert on pgqrs_archive begin select 1; end",
     ],
+    ["missing view pgqrs_runs", "drop view pgqrs_runs"],
+    ["altered view pgqrs_runs", "drop view pgqrs_runs", "create view pgqrs_runs as select 1 as id"],
   ],
 };
 

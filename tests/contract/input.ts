@@ -114,6 +114,7 @@ function omissions(context: Context): void {
         retentionMs: 2_592_000_000,
         deadRetentionMs: 2_592_000_000,
         concurrency: null,
+        isWorkflow: false,
         pausedAt: null,
       });
       const backoff = { kind: undefined, baseMs: 5, maxMs: undefined, jitter: undefined } as never;

@@ -43,7 +43,7 @@ function names(context: Context): void {
       const quoted = `"${name.replaceAll('"', '""')}"`;
       await store.transaction(async (tx) => {
         await tx.query(`select ${quoted}.pgqrs_enqueue('smoke', '{"by": "SQL"}')`);
-        assertEquals((await tx.query("select 1 from pg_tables where schemaname = $1", [name])).length, 7);
+        assertEquals((await tx.query("select 1 from pg_tables where schemaname = $1", [name])).length, 9);
       });
       await store.admin.queues.delete("smoke", { force: true });
       await store.admin.uninstall();

@@ -59,6 +59,9 @@ export async function objectsIn(context: Context, { place, execute }: Site): Pro
        where n.nspname = $1 and c.relkind in ('r', 'v', 'i')
        union all
        select p.proname from pg_proc p join pg_namespace n on n.oid = p.pronamespace where n.nspname = $1
+       union all
+       select t.tgname from pg_trigger t join pg_class c on c.oid = t.tgrelid
+       join pg_namespace n on n.oid = c.relnamespace where n.nspname = $1 and not t.tgisinternal
        order by name`,
       [place.schema],
     )
@@ -144,7 +147,7 @@ function installing(context: Context): void {
       const logged = rows.filter(({ relpersistence }) => relpersistence !== "u").map(({ relname }) => relname).sort();
       // What says that the tables are ours, how queues are set up, and whose turn it is, has to outlive a crash of the server.
       assertEquals(logged, ["pgqrs_maintenance", "pgqrs_migrations", "pgqrs_queues"]);
-      assertEquals(rows.length, 7);
+      assertEquals(rows.length, 9);
       await store.admin.verify();
       await useQueue(store);
     }),

@@ -13,7 +13,9 @@ cross join lateral "public"."pgqrs_archive_leased"($2::text::json, case when l.m
 
 -- claimMessages 1
 /* pgqrs:claimMessages */ select id, $1::text,
-  case when state = 'ready' and due_at > date_trunc('milliseconds', statement_timestamp()) then 'delayed' else state end,
+  case
+    when state <> 'ready' or due_at <= date_trunc('milliseconds', statement_timestamp()) then state when waits is null then 'delayed' else 'waiting'
+  end,
   priority, round(date_part('epoch', due_at) * 1000)::bigint, round(date_part('epoch', enqueued_at) * 1000)::bigint, token, holder, round(date_part('epoch', lease_until) * 1000)::bigint,
   attempts, crashes, max_attempts, key, cast(headers as text), cast(payload as text), cast(error as text),
   max_crashes, cast(retry as text), cast(progress as text), round(date_part('epoch', expires_at) * 1000)::bigint from "public"."pgqrs_claim"(
@@ -23,7 +25,9 @@ cross join lateral "public"."pgqrs_archive_leased"($2::text::json, case when l.m
 
 -- claimMessages 2
 /* pgqrs:claimMessages */ select id, $1::text,
-  case when state = 'ready' and due_at > date_trunc('milliseconds', statement_timestamp()) then 'delayed' else state end,
+  case
+    when state <> 'ready' or due_at <= date_trunc('milliseconds', statement_timestamp()) then state when waits is null then 'delayed' else 'waiting'
+  end,
   priority, round(date_part('epoch', due_at) * 1000)::bigint, round(date_part('epoch', enqueued_at) * 1000)::bigint, token, holder, round(date_part('epoch', lease_until) * 1000)::bigint,
   attempts, crashes, max_attempts, key, cast(headers as text), cast(payload as text), cast(error as text),
   max_crashes, cast(retry as text), cast(progress as text), round(date_part('epoch', expires_at) * 1000)::bigint from "public"."pgqrs_claim"(
@@ -33,7 +37,9 @@ cross join lateral "public"."pgqrs_archive_leased"($2::text::json, case when l.m
 
 -- claimMessages 3
 /* pgqrs:claimMessages */ select id, $1::text,
-  case when state = 'ready' and due_at > date_trunc('milliseconds', statement_timestamp()) then 'delayed' else state end,
+  case
+    when state <> 'ready' or due_at <= date_trunc('milliseconds', statement_timestamp()) then state when waits is null then 'delayed' else 'waiting'
+  end,
   priority, round(date_part('epoch', due_at) * 1000)::bigint, round(date_part('epoch', enqueued_at) * 1000)::bigint, token, holder, round(date_part('epoch', lease_until) * 1000)::bigint,
   attempts, crashes, max_attempts, key, cast(headers as text), cast(payload as text), cast(error as text),
   max_crashes, cast(retry as text), cast(progress as text), round(date_part('epoch', expires_at) * 1000)::bigint from "public"."pgqrs_claim"(
@@ -53,6 +59,20 @@ cross join lateral "public"."pgqrs_archive_leased"($2::text::json, case when l.m
   from "public"."pgqrs_queues" q where q.id = queue_id
 );
 -- values: "queue it's \"$1\" ?1", "it's \"$1\" ?1", "it's \"$1\" ?1", "it's \"$1\" ?1", "it's \"$1\" ?1", "1900000000000", "1800000000123", "queue it's \"$1\" ?1"
+
+-- countRuns 1
+/* pgqrs:countRuns */ select q.name, case when q.paused_at is null then 0 else 1 end, count(m.id) filter (where m.state = 'ready' and m.due_at <= date_trunc('milliseconds', statement_timestamp())),
+  count(m.id) filter (where m.state = 'ready' and m.due_at > date_trunc('milliseconds', statement_timestamp()) and m.waits is null),
+  count(m.id) filter (where m.state = 'leased'),
+  count(m.id) filter (where m.state = 'ready' and m.due_at > date_trunc('milliseconds', statement_timestamp()) and m.waits is not null),
+  count(m.id) filter (where m.state = 'paused'),
+  count(m.id) filter (where m.state = 'blocked'),
+  (select count(*) from "public"."pgqrs_archive" a where a.queue_id = q.id and a.outcome = $1::text), (select count(*) from "public"."pgqrs_archive" a where a.queue_id = q.id and a.outcome = $2::text), (select count(*) from "public"."pgqrs_archive" a where a.queue_id = q.id and a.outcome = $3::text)
+from "public"."pgqrs_queues" q left join "public"."pgqrs_messages" m on m.queue_id = q.id
+where q.is_workflow
+group by q.id, q.name, q.paused_at
+order by q.name;
+-- values: "succeeded", "failed", "cancelled"
 
 -- countMessages 1
 /* pgqrs:countMessages */ select count(*) from "public"."pgqrs_messages" where id > $1::text::bigint;
@@ -77,29 +97,29 @@ cross join lateral "public"."pgqrs_archive_leased"($2::text::json, case when l.m
 -- createQueue 1
 /* pgqrs:createQueue */ insert into "public"."pgqrs_queues" (
   name, created_at, updated_at, paused_at, lease_ms, max_attempts, max_crashes, backoff, retention_ms,
-  dead_retention_ms, concurrency
+  dead_retention_ms, concurrency, is_workflow
 )
 select $1::text, date_trunc('milliseconds', statement_timestamp()), date_trunc('milliseconds', statement_timestamp()), null, $2::text::bigint, $3::text::bigint,
-  $4::text::bigint, $5::text::json, $6::text::bigint, $7::text::bigint, $8::text::bigint
+  $4::text::bigint, $5::text::json, $6::text::bigint, $7::text::bigint, $8::text::bigint, false
 where true
 on conflict (name) do nothing
 returning id, name, round(date_part('epoch', created_at) * 1000)::bigint as created_ms,
   round(date_part('epoch', updated_at) * 1000)::bigint as updated_ms, round(date_part('epoch', paused_at) * 1000)::bigint as paused_ms, lease_ms, max_attempts, max_crashes, cast(backoff as text), retention_ms, concurrency,
-  dead_retention_ms;
+  dead_retention_ms, case when is_workflow then 1 else 0 end as is_workflow;
 -- values: "queue it's \"$1\" ?1", null, "5", "10", "{\"note\":\"x\"}", "1000", null, "3"
 
 -- createQueue 2
 /* pgqrs:createQueue */ insert into "public"."pgqrs_queues" (
   name, created_at, updated_at, paused_at, lease_ms, max_attempts, max_crashes, backoff, retention_ms,
-  dead_retention_ms, concurrency
+  dead_retention_ms, concurrency, is_workflow
 )
 select $1::text, date_trunc('milliseconds', statement_timestamp()), date_trunc('milliseconds', statement_timestamp()), date_trunc('milliseconds', statement_timestamp()), $2::text::bigint, $3::text::bigint,
-  $4::text::bigint, $5::text::json, $6::text::bigint, $7::text::bigint, $8::text::bigint
+  $4::text::bigint, $5::text::json, $6::text::bigint, $7::text::bigint, $8::text::bigint, true
 where true
 on conflict (name) do nothing
 returning id, name, round(date_part('epoch', created_at) * 1000)::bigint as created_ms,
   round(date_part('epoch', updated_at) * 1000)::bigint as updated_ms, round(date_part('epoch', paused_at) * 1000)::bigint as paused_ms, lease_ms, max_attempts, max_crashes, cast(backoff as text), retention_ms, concurrency,
-  dead_retention_ms;
+  dead_retention_ms, case when is_workflow then 1 else 0 end as is_workflow;
 -- values: "queue it's \"$1\" ?1", null, "5", "10", "{\"note\":\"x\"}", "1000", null, "3"
 
 -- createSchema 1
@@ -112,6 +132,10 @@ returning id, name, round(date_part('epoch', created_at) * 1000)::bigint as crea
 -- deleteMessages 1
 /* pgqrs:deleteMessages */ with held as materialized (
   select id, state from "public"."pgqrs_messages" where id = any($1::text::bigint[]) order by id for update
+), steps as (
+  delete from "public"."pgqrs_steps" where run_id in (select id from held)
+), mail as (
+  delete from "public"."pgqrs_mailbox" where run_id in (select id from held)
 )
 delete from "public"."pgqrs_messages" where id = any (array(select id from held)) returning id, case when state = 'leased' then pg_notify('pgqrs_public', 'control')::text end;
 -- values: "{1,2}"
@@ -134,6 +158,10 @@ returning id;
 /* pgqrs:deleteQueue */ select 1 where pg_advisory_xact_lock(hashtextextended('pgqrs:queue:' || $1::text, 0))::text is null;
 -- values: "queue it's \"$1\" ?1"
 /* pgqrs:deleteQueue */ select 1 where pg_advisory_xact_lock(hashtextextended('pgqrs:replay', 0))::text is null;
+/* pgqrs:deleteQueue */ delete from "public"."pgqrs_steps" where run_id in (select id from "public"."pgqrs_messages" where queue_id = (select q.id from "public"."pgqrs_queues" q where q.name = $1::text));
+-- values: "queue it's \"$1\" ?1"
+/* pgqrs:deleteQueue */ delete from "public"."pgqrs_mailbox" where run_id in (select id from "public"."pgqrs_messages" where queue_id = (select q.id from "public"."pgqrs_queues" q where q.name = $1::text));
+-- values: "queue it's \"$1\" ?1"
 /* pgqrs:deleteQueue */ with held as materialized (
   select id, state from "public"."pgqrs_messages" where queue_id = (select q.id from "public"."pgqrs_queues" q where q.name = $1::text) order by id for update
 )
@@ -151,11 +179,25 @@ returning id, pg_notify('pgqrs_public', 'control')::text;
 /* pgqrs:dropObject */ drop table if exists "public"."pgqrs_keys";
 
 -- dropObject 2
+/* pgqrs:dropObject */ drop view if exists "public"."pgqrs_runs";
+
+-- dropObject 3
+/* pgqrs:dropObject */ drop trigger if exists pgqrs_archive_tells on "public"."pgqrs_archive";
+
+-- dropObject 4
 /* pgqrs:dropObject */ drop function if exists "public"."pgqrs_claim"(p_queue text);
 
 -- endMessages 1
 /* pgqrs:endMessages */ with held as materialized (
-  select id, state from "public"."pgqrs_messages" where id = any($1::text::bigint[]) order by id for update
+  select id, state from "public"."pgqrs_messages" where id in (
+  with recursive family(id) as (
+    select unnest($1::text::bigint[])
+    union
+    select s.child_id from family f join "public"."pgqrs_steps" s on s.run_id = f.id
+    where s.kind = 'call' and s.state = 'waiting' and s.child_id is not null
+  )
+  select id from family
+) order by id for update
 ), gone as (
   delete from "public"."pgqrs_messages" where id = any (array(select id from held)) returning *, case when state = 'leased' then pg_notify('pgqrs_public', 'control')::text end
 )
@@ -217,7 +259,9 @@ cross join lateral "public"."pgqrs_enqueue_many"(
 
 -- findMessage 1
 /* pgqrs:findMessage */ select id, (select q.name from "public"."pgqrs_queues" q where q.id = queue_id),
-  case when state = 'ready' and due_at > date_trunc('milliseconds', statement_timestamp()) then 'delayed' else state end,
+  case
+    when state <> 'ready' or due_at <= date_trunc('milliseconds', statement_timestamp()) then state when waits is null then 'delayed' else 'waiting'
+  end,
   priority, round(date_part('epoch', due_at) * 1000)::bigint, round(date_part('epoch', enqueued_at) * 1000)::bigint, token, holder, round(date_part('epoch', lease_until) * 1000)::bigint,
   attempts, crashes, max_attempts, key, cast(headers as text), cast(payload as text), cast(error as text),
   max_crashes, cast(retry as text), cast(progress as text), round(date_part('epoch', expires_at) * 1000)::bigint from "public"."pgqrs_messages" where id = $1::text::bigint;
@@ -280,6 +324,19 @@ select json_object_agg(o.name, o.definition order by o.name) as objects from (
     from pg_catalog.pg_proc p where p.pronamespace = (select relnamespace from pg_catalog.pg_class where oid = '"public"."pgqrs_migrations"'::regclass)
   ) f
   where f.name in (select name from made)
+  union all
+  -- The text of a view reads otherwise from one version of the server to the next, its columns do not.
+  select 'view ' || c.relname, string_agg(a.attname || ' ' || format_type(a.atttypid, a.atttypmod), ', ' order by a.attnum)
+  from pg_catalog.pg_class c
+  join pg_catalog.pg_attribute a on a.attrelid = c.oid and a.attnum > 0
+  where c.relnamespace = (select relnamespace from pg_catalog.pg_class where oid = '"public"."pgqrs_migrations"'::regclass) and c.relkind = 'v' and 'view ' || c.relname in (select name from made)
+  group by c.relname
+  union all
+  select 'trigger ' || t.tgname, c.relname || ' ' || t.tgtype || ' ' || t.tgenabled::text || ' ' || p.proname
+  from own c
+  join pg_catalog.pg_trigger t on t.tgrelid = c.oid
+  join pg_catalog.pg_proc p on p.oid = t.tgfoid
+  where 'trigger ' || t.tgname in (select name from made)
 ) o) t;
 -- values: "[\"table pgqrs_keys\"]"
 
@@ -294,6 +351,38 @@ union
 select queue_id from "public"."pgqrs_messages" where state = 'leased' and not exists (select 1 from "public"."pgqrs_queues" q where q.id = queue_id)
 order by 1;
 
+-- findRun 1
+/* pgqrs:findRun */ select id, workflow, status, key, priority, round(date_part('epoch', enqueued_at) * 1000)::bigint,
+  round(date_part('epoch', due_at) * 1000)::bigint, round(date_part('epoch', ended_at) * 1000)::bigint, attempts, crashes, worker, round(date_part('epoch', lease_until) * 1000)::bigint,
+  cast(waits as text), reason, cast(error as text), parent_id, round(date_part('epoch', queue_paused_at) * 1000)::bigint,
+  (select count(*) from "public"."pgqrs_steps" s where s.run_id = r.id) as steps, (select count(*) from "public"."pgqrs_steps" s where s.run_id = r.id and (s.state in ('succeeded', 'failed') or s.kind = 'sleep' and s.due_at <= date_trunc('milliseconds', statement_timestamp()))) as ended_steps, cast(input as text), cast(result as text), cast(progress as text), max_attempts
+from (
+select m.id, q.name as workflow, case
+    when m.state <> 'ready' or m.due_at <= date_trunc('milliseconds', statement_timestamp()) then m.state when m.waits is null then 'delayed' else 'waiting'
+  end as status, m.key, m.priority, m.enqueued_at,
+  case when m.state = 'ready' and m.due_at < to_timestamp(253402300799) then m.due_at end as due_at, null::timestamptz as ended_at,
+  m.attempts, m.crashes, substr(m.holder, 1, length(m.holder) - 9) as worker, m.lease_until,
+  case when (m.state in ('blocked', 'paused') or m.state = 'ready' and m.due_at > date_trunc('milliseconds', statement_timestamp())) then m.waits end as waits,
+  case when m.state = 'blocked' then m.waits -> 0 ->> 'reason' end as reason, m.error, coalesce(
+    substring(m.headers ->> 'pgqrs-parent' from '^([0-9]{1,15})/'),
+    substring(m.key from '^[$]run/([0-9]{1,15})/')
+  )::bigint as parent_id,
+  q.paused_at as queue_paused_at, m.payload as input, null::json as result, m.progress, m.max_attempts
+from "public"."pgqrs_messages" m join "public"."pgqrs_queues" q on q.id = m.queue_id
+where q.is_workflow and m.id = $1::text::bigint
+union all
+select a.id, q.name as workflow, a.outcome as status, a.key, a.priority, a.enqueued_at,
+  null::timestamptz as due_at, a.archived_at as ended_at, a.attempts, a.crashes, a.archived_by as worker,
+  null::timestamptz as lease_until, null::json as waits, a.reason, a.error, coalesce(
+    substring(a.headers ->> 'pgqrs-parent' from '^([0-9]{1,15})/'),
+    substring(a.key from '^[$]run/([0-9]{1,15})/')
+  )::bigint as parent_id,
+  q.paused_at as queue_paused_at, a.payload as input, a.result, null::json as progress, a.max_attempts
+from "public"."pgqrs_archive" a join "public"."pgqrs_queues" q on q.id = a.queue_id
+where q.is_workflow and a.id = $2::text::bigint
+) r;
+-- values: "7", "7"
+
 -- findProgress 1
 /* pgqrs:findProgress */ select cast(progress as text) from "public"."pgqrs_messages" where id = $1::text::bigint;
 -- values: "7"
@@ -301,7 +390,7 @@ order by 1;
 -- findQueue 1
 /* pgqrs:findQueue */ select id, name, round(date_part('epoch', created_at) * 1000)::bigint as created_ms,
   round(date_part('epoch', updated_at) * 1000)::bigint as updated_ms, round(date_part('epoch', paused_at) * 1000)::bigint as paused_ms, lease_ms, max_attempts, max_crashes, cast(backoff as text), retention_ms, concurrency,
-  dead_retention_ms from "public"."pgqrs_queues" where name = $1::text;
+  dead_retention_ms, case when is_workflow then 1 else 0 end as is_workflow from "public"."pgqrs_queues" where name = $1::text;
 -- values: "queue it's \"$1\" ?1"
 
 -- findRefusal 1
@@ -320,8 +409,9 @@ order by i.n limit 1;
 from pg_catalog.pg_trigger t
 join pg_catalog.pg_class c on c.oid = t.tgrelid
 where c.relnamespace = (select relnamespace from pg_catalog.pg_class where oid = '"public"."pgqrs_migrations"'::regclass) and 'table ' || c.relname in (select json_array_elements_text($1::text::json)) and not t.tgisinternal
+  and 'trigger ' || t.tgname not in (select json_array_elements_text($2::text::json))
 order by 1, 2;
--- values: "[\"table pgqrs_keys\"]"
+-- values: "[\"table pgqrs_keys\"]", "[\"table pgqrs_keys\"]"
 
 -- inspectSchema 1
 /* pgqrs:inspectSchema */ select
@@ -337,7 +427,7 @@ order by 1, 2;
   quote_ident(current_user),
   (select string_agg(format('%I.%I', n.nspname, c.relname), ', ' order by c.relname)
     from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
-    where n.nspname = $6::text and c.relkind = 'r' and 'table ' || c.relname in (select json_array_elements_text('["table pgqrs_migrations","table pgqrs_queues","table pgqrs_messages","index pgqrs_messages_ready","index pgqrs_messages_leased","table pgqrs_archive","index pgqrs_archive_ended","index pgqrs_archive_dead","table pgqrs_keys","table pgqrs_workers","table pgqrs_maintenance","function pgqrs_claim(p_queue text, p_limit bigint, p_lease_ms bigint, p_default_lease_ms bigint, p_holder text, p_type text, p_max_attempts bigint, p_is_ahead boolean, p_now timestamp with time zone)","function pgqrs_archive_leased(p_items json, p_holder text, p_by text, p_now timestamp with time zone)","function pgqrs_archive_plain(p_ids bigint[], p_tokens bigint[], p_holder text, p_by text, p_now timestamp with time zone)","function pgqrs_delete_leased(p_items json, p_holder text)","function pgqrs_release_leased(p_items json, p_holder text, p_now timestamp with time zone)","function pgqrs_extend_leased(p_items json, p_holder text, p_now timestamp with time zone)","function pgqrs_beat(p_items json, p_holder text, p_now timestamp with time zone)","function pgqrs_look(p_queues json, p_now timestamp with time zone)","function pgqrs_endings(p_ids json)","function pgqrs_fail_leased(p_items json, p_holder text, p_by text, p_now timestamp with time zone)","function pgqrs_enqueue_many(p_queue text, p_payloads json, p_options json, p_hint text, p_now timestamp with time zone)","function pgqrs_enqueue(queue text, payload json, options json)"]'::json)));
+    where n.nspname = $6::text and c.relkind = 'r' and 'table ' || c.relname in (select json_array_elements_text('["table pgqrs_migrations","table pgqrs_queues","table pgqrs_messages","index pgqrs_messages_ready","index pgqrs_messages_leased","table pgqrs_archive","index pgqrs_archive_ended","index pgqrs_archive_dead","table pgqrs_keys","table pgqrs_workers","table pgqrs_maintenance","function pgqrs_claim(p_queue text, p_limit bigint, p_lease_ms bigint, p_default_lease_ms bigint, p_holder text, p_type text, p_max_attempts bigint, p_is_ahead boolean, p_now timestamp with time zone)","function pgqrs_archive_leased(p_items json, p_holder text, p_by text, p_now timestamp with time zone)","function pgqrs_archive_plain(p_ids bigint[], p_tokens bigint[], p_holder text, p_by text, p_now timestamp with time zone)","function pgqrs_delete_leased(p_items json, p_holder text)","function pgqrs_release_leased(p_items json, p_holder text, p_now timestamp with time zone)","function pgqrs_extend_leased(p_items json, p_holder text, p_now timestamp with time zone)","function pgqrs_beat(p_items json, p_holder text, p_now timestamp with time zone)","function pgqrs_look(p_queues json, p_now timestamp with time zone)","function pgqrs_endings(p_ids json)","function pgqrs_fail_leased(p_items json, p_holder text, p_by text, p_now timestamp with time zone)","function pgqrs_enqueue_many(p_queue text, p_payloads json, p_options json, p_hint text, p_now timestamp with time zone)","function pgqrs_enqueue(queue text, payload json, options json)","table pgqrs_steps","table pgqrs_mailbox","index pgqrs_mailbox_key","index pgqrs_mailbox_topic","function pgqrs_record_steps(p_items json, p_holder text, p_now timestamp with time zone)","function pgqrs_park_runs(p_items json, p_holder text, p_now timestamp with time zone)","function pgqrs_receive_mail(p_items json, p_holder text, p_now timestamp with time zone)","function pgqrs_send_mail(p_run bigint, p_topic text, p_key text, p_payload json, p_now timestamp with time zone)","function pgqrs_tell_parent()","function pgqrs_archive_children(p_items json, p_holder text, p_by text, p_now timestamp with time zone)","trigger pgqrs_archive_tells","function pgqrs_forget_runs()","trigger pgqrs_archive_forgets","view pgqrs_runs"]'::json)));
 -- values: "it's \"$1\" ?1", "it's \"$1\" ?1", "it's \"$1\" ?1", "it's \"$1\" ?1", "it's \"$1\" ?1", "it's \"$1\" ?1"
 
 -- forgetWorkers 1
@@ -399,9 +489,155 @@ order by archived_at desc, id desc limit $10::text::bigint offset $11::text::big
 /* pgqrs:listEndings */ select id, outcome, reason, cast(result as text), cast(error as text) from "public"."pgqrs_endings"($1::text::json);
 -- values: "[1,2]"
 
+-- listLargeValues 1
+/* pgqrs:listLargeValues */ with next as materialized (
+  select key from "public"."pgqrs_steps" where run_id = $1::text::bigint and place >= $2::text::bigint and size > $3::text::bigint
+  order by place limit $4::text::bigint
+)
+select s.key, cast(s.value as text) from next n join "public"."pgqrs_steps" s on s.run_id = $5::text::bigint and s.key = n.key;
+-- values: "7", "3", "10", "8", "7"
+
+-- listSteps 1
+/* pgqrs:listSteps */ select run_id, key, place, kind, state, attempts, round(date_part('epoch', due_at) * 1000)::bigint - round(date_part('epoch', date_trunc('milliseconds', statement_timestamp())) * 1000)::bigint, child_id,
+  case when 0 = 1 then null else cast(value as text) end, cast(error as text), round(date_part('epoch', started_at) * 1000)::bigint,
+  round(date_part('epoch', ended_at) * 1000)::bigint, round(date_part('epoch', due_at) * 1000)::bigint, case when 0 = 1 then 1 else 0 end, ending
+from "public"."pgqrs_steps" where run_id = $1::text::bigint and key > $2::text
+order by run_id, key limit $3::text::bigint;
+-- values: "7", "", "10"
+
+-- listSteps 2
+/* pgqrs:listSteps */ select run_id, key, place, kind, state, attempts, round(date_part('epoch', due_at) * 1000)::bigint - round(date_part('epoch', date_trunc('milliseconds', statement_timestamp())) * 1000)::bigint, child_id,
+  case when size > $1::text::bigint then null else cast(value as text) end, cast(error as text), round(date_part('epoch', started_at) * 1000)::bigint,
+  round(date_part('epoch', ended_at) * 1000)::bigint, round(date_part('epoch', due_at) * 1000)::bigint, case when size > $2::text::bigint then 1 else 0 end, ending
+from "public"."pgqrs_steps" where run_id = $3::text::bigint and key > $4::text
+order by run_id, key limit $5::text::bigint;
+-- values: "10", "10", "7", "it's \"$1\" ?1", "10"
+
+-- parkRuns 1
+/* pgqrs:parkRuns */ select run_id, token, due_ms from "public"."pgqrs_park_runs"($1::text::json, $2::text, null);
+-- values: "[{\"id\":7,\"token\":3,\"state\":\"ready\",\"reason\":\"it's \\\"$1\\\" ?1\",\"waits\":[{\"key\":\"it's \\\"$1\\\" ?1\",\"place\":2,\"kind\":\"step\",\"delay_ms\":5,\"topic\":\"it's \\\"$1\\\" ?1\"}]}]", "it's \"$1\" ?1"
+
+-- pauseRun 1
+/* pgqrs:pauseRun */ update "public"."pgqrs_messages" as m
+set state = case when state = 'leased' then state else 'paused' end,
+  wish = case when state = 'leased' then 'pause' end
+where id = $1::text::bigint and state in ('ready', 'leased', 'blocked')
+returning (select q.name from "public"."pgqrs_queues" q where q.id = queue_id);
+-- values: "7"
+
+-- receiveMail 1
+/* pgqrs:receiveMail */ select run_id, token, key, state, value, due_ms, wish from "public"."pgqrs_receive_mail"(
+  $1::text::json, $2::text, null
+);
+-- values: "[{\"id\":7,\"token\":3,\"key\":\"it's \\\"$1\\\" ?1\",\"place\":2,\"kind\":\"step\",\"topic\":\"it's \\\"$1\\\" ?1\",\"delay_ms\":5,\"nothing\":null,\"ending\":4}]", "it's \"$1\" ?1"
+
+-- recordSteps 1
+/* pgqrs:recordSteps */ select run_id, token, wish, written from "public"."pgqrs_record_steps"($1::text::json, $2::text, null);
+-- values: "[{\"id\":7,\"token\":3,\"key\":\"it's \\\"$1\\\" ?1\",\"place\":2,\"kind\":\"step\",\"state\":\"succeeded\",\"attempts\":0,\"took_ms\":1.5,\"value\":\"it's \"$1\" ?1\"}]", "it's \"$1\" ?1"
+
+-- claimRun 1
+/* pgqrs:claimRun */ update "public"."pgqrs_messages"
+set state = 'leased', token = token + 1, holder = $1::text, leased_at = date_trunc('milliseconds', statement_timestamp()),
+  lease_until = date_trunc('milliseconds', statement_timestamp()) + $2::text::bigint * interval '1 millisecond', is_started = true,
+  crashes = crashes + case when state = 'leased' then 1 else 0 end
+where id = $3::text::bigint and (
+  state = 'ready' and due_at <= date_trunc('milliseconds', statement_timestamp()) or state = 'leased' and lease_until <= date_trunc('milliseconds', statement_timestamp()) and crashes + 1 < max_crashes
+)
+returning id, (select q.name from "public"."pgqrs_queues" q where q.id = queue_id),
+  case
+    when state <> 'ready' or due_at <= date_trunc('milliseconds', statement_timestamp()) then state when waits is null then 'delayed' else 'waiting'
+  end,
+  priority, round(date_part('epoch', due_at) * 1000)::bigint, round(date_part('epoch', enqueued_at) * 1000)::bigint, token, holder, round(date_part('epoch', lease_until) * 1000)::bigint,
+  attempts, crashes, max_attempts, key, cast(headers as text), cast(payload as text), cast(error as text),
+  max_crashes, cast(retry as text), cast(progress as text), round(date_part('epoch', expires_at) * 1000)::bigint;
+-- values: "it's \"$1\" ?1", "5", "7"
+
+-- redoStep 1
+/* pgqrs:redoStep */ with held as materialized (
+  select m.id, m.redo_before from "public"."pgqrs_messages" m where m.id = $1::text::bigint and m.holder = $2::text and m.token = $3::text::bigint for no key update
+), step as (
+  delete from "public"."pgqrs_steps" s using held h
+  where s.run_id = h.id and s.key = $4::text and s.state = 'failed' and s.ended_at < h.redo_before
+  returning s.run_id
+), mail as (
+  delete from "public"."pgqrs_mailbox" b using step s where b.run_id = s.run_id and b.taken_by = $5::text
+)
+select run_id from step;
+-- values: "7", "it's \"$1\" ?1", "3", "it's \"$1\" ?1", "it's \"$1\" ?1"
+
+-- resumeRun 1
+/* pgqrs:resumeRun */ update "public"."pgqrs_messages" as m
+set state = case when state = 'leased' then state else 'ready' end, wish = null,
+  waits = case when state = 'blocked' then null else waits end, due_at = case
+    when state = 'blocked' or state = 'paused' and exists (
+      select 1 from "public"."pgqrs_mailbox" b where b.run_id = $1::text::bigint and b.taken_by is null and b.topic in (select w ->> 'topic' from json_array_elements(waits) w)
+    ) then date_trunc('milliseconds', statement_timestamp())
+    else due_at
+  end
+where id = $2::text::bigint and (state in ('paused', 'blocked') or wish is not null)
+returning (select q.name from "public"."pgqrs_queues" q where q.id = queue_id), pg_notify('pgqrs_public', 'queue:' || (select q.name from "public"."pgqrs_queues" q where q.id = queue_id))::text;
+-- values: "7", "7"
+
+-- retryRun 1
+/* pgqrs:retryRun */ select 1 where pg_advisory_xact_lock_shared(hashtextextended('pgqrs:replay', 0))::text is null;
+/* pgqrs:retryRun */ with gone as (
+  delete from "public"."pgqrs_archive" a where a.id = $1::text::bigint and a.outcome in ('failed', 'cancelled') returning *
+), mail as (
+  delete from "public"."pgqrs_mailbox"
+where run_id = $2::text::bigint and taken_by is null and topic like '$child/%' and payload ->> 'outcome' <> 'succeeded' and exists (select 1 from gone)
+), calls as (
+  delete from "public"."pgqrs_steps"
+where run_id = $3::text::bigint and kind = 'call' and state = 'waiting' and exists (
+  select 1 from "public"."pgqrs_archive" c where c.id = child_id and c.outcome <> 'succeeded'
+) and exists (select 1 from gone)
+)
+insert into "public"."pgqrs_messages" as m (id, queue_id, state, priority, due_at, enqueued_at, token, max_attempts, max_crashes, key, type, headers, retry, payload, error, redo_before) select id, queue_id, 'ready', priority, date_trunc('milliseconds', statement_timestamp()), enqueued_at, token + 1, max_attempts, max_crashes, key, type, headers, retry,
+  payload, error, date_trunc('milliseconds', statement_timestamp()) from gone
+returning (select q.name from "public"."pgqrs_queues" q where q.id = queue_id), pg_notify('pgqrs_public', 'queue:' || (select q.name from "public"."pgqrs_queues" q where q.id = queue_id))::text;
+-- values: "7", "7", "7"
+
+-- runDue 1
+/* pgqrs:runDue */ select round(date_part('epoch', case state when 'ready' then due_at when 'leased' then lease_until end) * 1000)::bigint - round(date_part('epoch', date_trunc('milliseconds', statement_timestamp())) * 1000)::bigint from "public"."pgqrs_messages" where id = $1::text::bigint;
+-- values: "7"
+
+-- runState 1
+/* pgqrs:runState */ select case
+    when state <> 'ready' or due_at <= date_trunc('milliseconds', statement_timestamp()) then state when waits is null then 'delayed' else 'waiting'
+  end from "public"."pgqrs_messages" where id = $1::text::bigint
+union all
+select outcome from "public"."pgqrs_archive" where id = $2::text::bigint;
+-- values: "7", "7"
+
+-- sendMail 1
+/* pgqrs:sendMail */ select fate, queue from "public"."pgqrs_send_mail"($1::text::bigint, $2::text, $3::text, $4::text::json, null);
+-- values: "7", "it's \"$1\" ?1", "it's \"$1\" ?1", "\"it's \"$1\" ?1\""
+
+-- sendMail 2
+/* pgqrs:sendMail */ select fate, queue from "public"."pgqrs_send_mail"($1::text::bigint, $2::text, $3::text, $4::text::json, null);
+-- values: "7", "it's \"$1\" ?1", null, "null"
+
+-- wakeRun 1
+/* pgqrs:wakeRun */ with held as materialized (
+  select id, state from "public"."pgqrs_messages" where id = $1::text::bigint order by id for update
+), ended as (
+  update "public"."pgqrs_steps" set due_at = date_trunc('milliseconds', statement_timestamp())
+where run_id = $2::text::bigint and state in ('waiting', 'retrying') and kind not in ('call', 'receive') and due_at > date_trunc('milliseconds', statement_timestamp())
+  and exists (select 1 from "public"."pgqrs_messages" m where m.id = run_id and m.state in ('ready', 'leased')) and run_id in (select id from held)
+  returning (select q.name from "public"."pgqrs_queues" q join "public"."pgqrs_messages" m on q.id = m.queue_id
+  where m.id = run_id) as queue, pg_notify('pgqrs_public', 'queue:' || (select q.name from "public"."pgqrs_queues" q join "public"."pgqrs_messages" m on q.id = m.queue_id
+  where m.id = run_id))::text
+), woken as (
+  update "public"."pgqrs_messages" set due_at = date_trunc('milliseconds', statement_timestamp())
+where id = $3::text::bigint and state = 'ready' and waits is not null and due_at > date_trunc('milliseconds', statement_timestamp()) and exists (select 1 from ended) and id in (select id from held)
+)
+select queue from ended;
+-- values: "7", "7", "7"
+
 -- listMessages 1
 /* pgqrs:listMessages */ select id, (select q.name from "public"."pgqrs_queues" q where q.id = queue_id),
-  case when state = 'ready' and due_at > date_trunc('milliseconds', statement_timestamp()) then 'delayed' else state end,
+  case
+    when state <> 'ready' or due_at <= date_trunc('milliseconds', statement_timestamp()) then state when waits is null then 'delayed' else 'waiting'
+  end,
   priority, round(date_part('epoch', due_at) * 1000)::bigint, round(date_part('epoch', enqueued_at) * 1000)::bigint, token, holder, round(date_part('epoch', lease_until) * 1000)::bigint,
   attempts, crashes, max_attempts, key, cast(headers as text), cast(payload as text), cast(error as text),
   max_crashes, cast(retry as text), cast(progress as text), round(date_part('epoch', expires_at) * 1000)::bigint from "public"."pgqrs_messages" where id > $1::text::bigint order by id limit $2::text::bigint;
@@ -409,11 +645,92 @@ order by archived_at desc, id desc limit $10::text::bigint offset $11::text::big
 
 -- listMessages 2
 /* pgqrs:listMessages */ select id, (select q.name from "public"."pgqrs_queues" q where q.id = queue_id),
-  case when state = 'ready' and due_at > date_trunc('milliseconds', statement_timestamp()) then 'delayed' else state end,
+  case
+    when state <> 'ready' or due_at <= date_trunc('milliseconds', statement_timestamp()) then state when waits is null then 'delayed' else 'waiting'
+  end,
   priority, round(date_part('epoch', due_at) * 1000)::bigint, round(date_part('epoch', enqueued_at) * 1000)::bigint, token, holder, round(date_part('epoch', lease_until) * 1000)::bigint,
   attempts, crashes, max_attempts, key, cast(headers as text), cast(payload as text), cast(error as text),
   max_crashes, cast(retry as text), cast(progress as text), round(date_part('epoch', expires_at) * 1000)::bigint from "public"."pgqrs_messages" where id > $1::text::bigint and queue_id = (select q.id from "public"."pgqrs_queues" q where q.name = $2::text) and type = $3::text and key = $4::text and state = 'leased' order by id limit $5::text::bigint;
 -- values: "7", "queue it's \"$1\" ?1", "it's \"$1\" ?1", "it's \"$1\" ?1", "10"
+
+-- listRuns 1
+/* pgqrs:listRuns */ select id, workflow, status, key, priority, round(date_part('epoch', enqueued_at) * 1000)::bigint,
+  round(date_part('epoch', due_at) * 1000)::bigint, round(date_part('epoch', ended_at) * 1000)::bigint, attempts, crashes, worker, round(date_part('epoch', lease_until) * 1000)::bigint,
+  cast(waits as text), reason, cast(error as text), parent_id, round(date_part('epoch', queue_paused_at) * 1000)::bigint,
+  (select count(*) from "public"."pgqrs_steps" s where s.run_id = r.id) as steps, (select count(*) from "public"."pgqrs_steps" s where s.run_id = r.id and (s.state in ('succeeded', 'failed') or s.kind = 'sleep' and s.due_at <= date_trunc('milliseconds', statement_timestamp()))) as ended_steps
+from (
+select id, workflow, status, key, priority, enqueued_at, due_at, ended_at, attempts, crashes, worker, lease_until, waits, reason, error, parent_id, queue_paused_at from (select m.id, q.name as workflow, case
+    when m.state <> 'ready' or m.due_at <= date_trunc('milliseconds', statement_timestamp()) then m.state when m.waits is null then 'delayed' else 'waiting'
+  end as status, m.key, m.priority, m.enqueued_at,
+  case when m.state = 'ready' and m.due_at < to_timestamp(253402300799) then m.due_at end as due_at, null::timestamptz as ended_at,
+  m.attempts, m.crashes, substr(m.holder, 1, length(m.holder) - 9) as worker, m.lease_until,
+  case when (m.state in ('blocked', 'paused') or m.state = 'ready' and m.due_at > date_trunc('milliseconds', statement_timestamp())) then m.waits end as waits,
+  case when m.state = 'blocked' then m.waits -> 0 ->> 'reason' end as reason, m.error, coalesce(
+    substring(m.headers ->> 'pgqrs-parent' from '^([0-9]{1,15})/'),
+    substring(m.key from '^[$]run/([0-9]{1,15})/')
+  )::bigint as parent_id,
+  q.paused_at as queue_paused_at
+from "public"."pgqrs_messages" m join "public"."pgqrs_queues" q on q.id = m.queue_id
+where q.is_workflow and true and true
+order by m.id desc limit $1::text::bigint) live
+union all
+select id, workflow, status, key, priority, enqueued_at, due_at, ended_at, attempts, crashes, worker, lease_until, waits, reason, error, parent_id, queue_paused_at from (select a.id, q.name as workflow, a.outcome as status, a.key, a.priority, a.enqueued_at,
+  null::timestamptz as due_at, a.archived_at as ended_at, a.attempts, a.crashes, a.archived_by as worker,
+  null::timestamptz as lease_until, null::json as waits, a.reason, a.error, coalesce(
+    substring(a.headers ->> 'pgqrs-parent' from '^([0-9]{1,15})/'),
+    substring(a.key from '^[$]run/([0-9]{1,15})/')
+  )::bigint as parent_id,
+  q.paused_at as queue_paused_at
+from "public"."pgqrs_archive" a join "public"."pgqrs_queues" q on q.id = a.queue_id
+where q.is_workflow and true and true
+order by a.id desc limit $2::text::bigint) ended
+) r
+order by id desc limit $3::text::bigint;
+-- values: "10", "10", "10"
+
+-- listRuns 2
+/* pgqrs:listRuns */ select id, workflow, status, key, priority, round(date_part('epoch', enqueued_at) * 1000)::bigint,
+  round(date_part('epoch', due_at) * 1000)::bigint, round(date_part('epoch', ended_at) * 1000)::bigint, attempts, crashes, worker, round(date_part('epoch', lease_until) * 1000)::bigint,
+  cast(waits as text), reason, cast(error as text), parent_id, round(date_part('epoch', queue_paused_at) * 1000)::bigint,
+  (select count(*) from "public"."pgqrs_steps" s where s.run_id = r.id) as steps, (select count(*) from "public"."pgqrs_steps" s where s.run_id = r.id and (s.state in ('succeeded', 'failed') or s.kind = 'sleep' and s.due_at <= date_trunc('milliseconds', statement_timestamp()))) as ended_steps
+from (
+select id, workflow, status, key, priority, enqueued_at, due_at, ended_at, attempts, crashes, worker, lease_until, waits, reason, error, parent_id, queue_paused_at from (select m.id, q.name as workflow, case
+    when m.state <> 'ready' or m.due_at <= date_trunc('milliseconds', statement_timestamp()) then m.state when m.waits is null then 'delayed' else 'waiting'
+  end as status, m.key, m.priority, m.enqueued_at,
+  case when m.state = 'ready' and m.due_at < to_timestamp(253402300799) then m.due_at end as due_at, null::timestamptz as ended_at,
+  m.attempts, m.crashes, substr(m.holder, 1, length(m.holder) - 9) as worker, m.lease_until,
+  case when (m.state in ('blocked', 'paused') or m.state = 'ready' and m.due_at > date_trunc('milliseconds', statement_timestamp())) then m.waits end as waits,
+  case when m.state = 'blocked' then m.waits -> 0 ->> 'reason' end as reason, m.error, coalesce(
+    substring(m.headers ->> 'pgqrs-parent' from '^([0-9]{1,15})/'),
+    substring(m.key from '^[$]run/([0-9]{1,15})/')
+  )::bigint as parent_id,
+  q.paused_at as queue_paused_at
+from "public"."pgqrs_messages" m join "public"."pgqrs_queues" q on q.id = m.queue_id
+where q.is_workflow and m.state = 'ready' and m.due_at > date_trunc('milliseconds', statement_timestamp()) and m.waits is not null and m.queue_id = (select q.id from "public"."pgqrs_queues" q where q.name = $1::text) and m.key = $2::text and m.id < $3::text::bigint
+order by m.id desc limit $4::text::bigint) live
+) r
+order by id desc limit $5::text::bigint;
+-- values: "queue it's \"$1\" ?1", "it's \"$1\" ?1", "7", "10", "10"
+
+-- listRuns 3
+/* pgqrs:listRuns */ select id, workflow, status, key, priority, round(date_part('epoch', enqueued_at) * 1000)::bigint,
+  round(date_part('epoch', due_at) * 1000)::bigint, round(date_part('epoch', ended_at) * 1000)::bigint, attempts, crashes, worker, round(date_part('epoch', lease_until) * 1000)::bigint,
+  cast(waits as text), reason, cast(error as text), parent_id, round(date_part('epoch', queue_paused_at) * 1000)::bigint,
+  (select count(*) from "public"."pgqrs_steps" s where s.run_id = r.id) as steps, (select count(*) from "public"."pgqrs_steps" s where s.run_id = r.id and (s.state in ('succeeded', 'failed') or s.kind = 'sleep' and s.due_at <= date_trunc('milliseconds', statement_timestamp()))) as ended_steps
+from (
+select id, workflow, status, key, priority, enqueued_at, due_at, ended_at, attempts, crashes, worker, lease_until, waits, reason, error, parent_id, queue_paused_at from (select a.id, q.name as workflow, a.outcome as status, a.key, a.priority, a.enqueued_at,
+  null::timestamptz as due_at, a.archived_at as ended_at, a.attempts, a.crashes, a.archived_by as worker,
+  null::timestamptz as lease_until, null::json as waits, a.reason, a.error, coalesce(
+    substring(a.headers ->> 'pgqrs-parent' from '^([0-9]{1,15})/'),
+    substring(a.key from '^[$]run/([0-9]{1,15})/')
+  )::bigint as parent_id,
+  q.paused_at as queue_paused_at
+from "public"."pgqrs_archive" a join "public"."pgqrs_queues" q on q.id = a.queue_id
+where q.is_workflow and a.outcome = 'failed' and a.enqueued_at >= date_trunc('milliseconds', to_timestamp(($1::text::numeric / 1000)::float8) + interval '500 microseconds') and a.enqueued_at < date_trunc('milliseconds', to_timestamp(($2::text::numeric / 1000)::float8) + interval '500 microseconds')
+order by a.id desc limit $3::text::bigint) ended
+) r
+order by id desc limit $4::text::bigint;
+-- values: "1800000000123", "1900000000000", "10", "10"
 
 -- listMigrations 1
 /* pgqrs:listMigrations */ select version, name, cast(objects as text) from "public"."pgqrs_migrations" order by version;
@@ -421,7 +738,7 @@ order by archived_at desc, id desc limit $10::text::bigint offset $11::text::big
 -- listQueues 1
 /* pgqrs:listQueues */ select id, name, round(date_part('epoch', created_at) * 1000)::bigint as created_ms,
   round(date_part('epoch', updated_at) * 1000)::bigint as updated_ms, round(date_part('epoch', paused_at) * 1000)::bigint as paused_ms, lease_ms, max_attempts, max_crashes, cast(backoff as text), retention_ms, concurrency,
-  dead_retention_ms from "public"."pgqrs_queues" order by name;
+  dead_retention_ms, case when is_workflow then 1 else 0 end as is_workflow from "public"."pgqrs_queues" order by name;
 
 -- listWorkers 1
 /* pgqrs:listWorkers */ select coalesce(w.name, h.name), cast(coalesce(w.queues, h.queues) as text),
@@ -615,6 +932,10 @@ select (select count(*) from seen), queue_id, key, (select count(*) from gone) f
 -- purgeQueue 1
 /* pgqrs:purgeQueue */ with held as materialized (
   select id, state from "public"."pgqrs_messages" where queue_id = (select q.id from "public"."pgqrs_queues" q where q.name = $1::text) and state <> 'leased' order by id for update
+), steps as (
+  delete from "public"."pgqrs_steps" where run_id in (select id from held)
+), mail as (
+  delete from "public"."pgqrs_mailbox" where run_id in (select id from held)
 ), gone as (
   delete from "public"."pgqrs_messages" where id in (select id from held)
   returning case when state = 'leased' then pg_notify('pgqrs_public', 'control')::text end
@@ -625,6 +946,10 @@ select count(*) from gone;
 -- purgeQueue 2
 /* pgqrs:purgeQueue */ with held as materialized (
   select id, state from "public"."pgqrs_messages" where queue_id = (select q.id from "public"."pgqrs_queues" q where q.name = $1::text) and true order by id for update
+), steps as (
+  delete from "public"."pgqrs_steps" where run_id in (select id from held)
+), mail as (
+  delete from "public"."pgqrs_mailbox" where run_id in (select id from held)
 ), gone as (
   delete from "public"."pgqrs_messages" where id in (select id from held)
   returning case when state = 'leased' then pg_notify('pgqrs_public', 'control')::text end
@@ -667,8 +992,8 @@ update "public"."pgqrs_messages" set state = 'ready', due_at = date_trunc('milli
 /* pgqrs:replayArchived */ with target as materialized (select id from "public"."pgqrs_archive" where true and id = any($1::text::bigint[]) order by archived_at, id limit $2::text::bigint for update), gone as (
   delete from "public"."pgqrs_archive" where id = any (array(select id from target)) returning *
 )
-insert into "public"."pgqrs_messages" (id, queue_id, state, priority, due_at, enqueued_at, token, max_attempts, max_crashes, key, type, headers, retry, payload, error) select id, queue_id, 'ready', priority, date_trunc('milliseconds', statement_timestamp()), enqueued_at, token + 1, max_attempts, max_crashes, key, type, headers, retry,
-  payload, error from gone
+insert into "public"."pgqrs_messages" (id, queue_id, state, priority, due_at, enqueued_at, token, max_attempts, max_crashes, key, type, headers, retry, payload, error, redo_before) select id, queue_id, 'ready', priority, date_trunc('milliseconds', statement_timestamp()), enqueued_at, token + 1, max_attempts, max_crashes, key, type, headers, retry,
+  payload, error, date_trunc('milliseconds', statement_timestamp()) from gone
 returning id, pg_notify('pgqrs_public', 'queue:' || (select q.name from "public"."pgqrs_queues" q where q.id = queue_id))::text;
 -- values: "{1,2}", "2"
 
@@ -677,8 +1002,8 @@ returning id, pg_notify('pgqrs_public', 'queue:' || (select q.name from "public"
 /* pgqrs:replayArchived */ with target as materialized (select id from "public"."pgqrs_archive" where outcome = 'failed' and queue_id = (select q.id from "public"."pgqrs_queues" q where q.name = $1::text) order by archived_at, id limit $2::text::bigint for update), gone as (
   delete from "public"."pgqrs_archive" where id = any (array(select id from target)) returning *
 )
-insert into "public"."pgqrs_messages" (id, queue_id, state, priority, due_at, enqueued_at, token, max_attempts, max_crashes, key, type, headers, retry, payload, error) select id, queue_id, 'ready', priority, date_trunc('milliseconds', statement_timestamp()), enqueued_at, token + 1, max_attempts, max_crashes, key, type, headers, retry,
-  payload, error from gone
+insert into "public"."pgqrs_messages" (id, queue_id, state, priority, due_at, enqueued_at, token, max_attempts, max_crashes, key, type, headers, retry, payload, error, redo_before) select id, queue_id, 'ready', priority, date_trunc('milliseconds', statement_timestamp()), enqueued_at, token + 1, max_attempts, max_crashes, key, type, headers, retry,
+  payload, error, date_trunc('milliseconds', statement_timestamp()) from gone
 returning id, pg_notify('pgqrs_public', 'queue:' || (select q.name from "public"."pgqrs_queues" q where q.id = queue_id))::text;
 -- values: "queue it's \"$1\" ?1", "100"
 
@@ -691,7 +1016,8 @@ returning id, pg_notify('pgqrs_public', 'queue:' || (select q.name from "public"
   round(date_part('epoch', date_trunc('milliseconds', statement_timestamp())) * 1000)::bigint - round(date_part('epoch', min(m.due_at) filter (where m.state = 'ready' and m.due_at <= date_trunc('milliseconds', statement_timestamp()))) * 1000)::bigint,
   round(date_part('epoch', date_trunc('milliseconds', statement_timestamp())) * 1000)::bigint - round(date_part('epoch', min(m.leased_at)) * 1000)::bigint,
   round(date_part('epoch', max(m.enqueued_at)) * 1000)::bigint,
-  count(m.id) filter (where m.state = 'leased' and m.lease_until <= date_trunc('milliseconds', statement_timestamp()))
+  count(m.id) filter (where m.state = 'leased' and m.lease_until <= date_trunc('milliseconds', statement_timestamp())),
+  count(m.id) filter (where m.state in ('blocked', 'paused'))
 from "public"."pgqrs_queues" q left join "public"."pgqrs_messages" m on m.queue_id = q.id
 where coalesce($4::text, q.name) = q.name
 group by q.id, q.name, q.paused_at
@@ -707,7 +1033,8 @@ order by q.name;
   round(date_part('epoch', date_trunc('milliseconds', statement_timestamp())) * 1000)::bigint - round(date_part('epoch', min(m.due_at) filter (where m.state = 'ready' and m.due_at <= date_trunc('milliseconds', statement_timestamp()))) * 1000)::bigint,
   round(date_part('epoch', date_trunc('milliseconds', statement_timestamp())) * 1000)::bigint - round(date_part('epoch', min(m.leased_at)) * 1000)::bigint,
   round(date_part('epoch', max(m.enqueued_at)) * 1000)::bigint,
-  count(m.id) filter (where m.state = 'leased' and m.lease_until <= date_trunc('milliseconds', statement_timestamp()))
+  count(m.id) filter (where m.state = 'leased' and m.lease_until <= date_trunc('milliseconds', statement_timestamp())),
+  count(m.id) filter (where m.state in ('blocked', 'paused'))
 from "public"."pgqrs_queues" q left join "public"."pgqrs_messages" m on m.queue_id = q.id
 where coalesce($4::text, q.name) = q.name
 group by q.id, q.name, q.paused_at
@@ -719,7 +1046,9 @@ order by q.name;
 from "public"."pgqrs_archive_leased"($1::text::json, $2::text, $3::text, null) settled
 union all
 select id, $4::text,
-  case when state = 'ready' and due_at > date_trunc('milliseconds', statement_timestamp()) then 'delayed' else state end,
+  case
+    when state <> 'ready' or due_at <= date_trunc('milliseconds', statement_timestamp()) then state when waits is null then 'delayed' else 'waiting'
+  end,
   priority, round(date_part('epoch', due_at) * 1000)::bigint, round(date_part('epoch', enqueued_at) * 1000)::bigint, token, holder, round(date_part('epoch', lease_until) * 1000)::bigint,
   attempts, crashes, max_attempts, key, cast(headers as text), cast(payload as text), cast(error as text),
   max_crashes, cast(retry as text), cast(progress as text), round(date_part('epoch', expires_at) * 1000)::bigint from "public"."pgqrs_claim"(
@@ -756,13 +1085,15 @@ returning round(date_part('epoch', next_at) * 1000)::bigint, key_queue_id, key;
 /* pgqrs:updateMessage */ with held as materialized (
   select id, state from "public"."pgqrs_messages" where id = $1::text::bigint order by id for update
 )
-update "public"."pgqrs_messages" set state = 'ready', due_at = case when state = 'leased' then date_trunc('milliseconds', statement_timestamp()) else due_at end, priority = coalesce($2::text::bigint, priority),
+update "public"."pgqrs_messages" set state = case when state in ('blocked', 'paused') then state else 'ready' end, due_at = case when state = 'leased' then date_trunc('milliseconds', statement_timestamp()) else due_at end, priority = coalesce($2::text::bigint, priority),
   -- Only a lease that is taken away is a delivery that has ended.
   token = token + case when state = 'leased' then 1 else 0 end,
   holder = null, leased_at = null, lease_until = null
 where id = any (array(select id from held))
 returning id, (select q.name from "public"."pgqrs_queues" q where q.id = queue_id),
-  case when state = 'ready' and due_at > date_trunc('milliseconds', statement_timestamp()) then 'delayed' else state end,
+  case
+    when state <> 'ready' or due_at <= date_trunc('milliseconds', statement_timestamp()) then state when waits is null then 'delayed' else 'waiting'
+  end,
   priority, round(date_part('epoch', due_at) * 1000)::bigint, round(date_part('epoch', enqueued_at) * 1000)::bigint, token, holder, round(date_part('epoch', lease_until) * 1000)::bigint,
   attempts, crashes, max_attempts, key, cast(headers as text), cast(payload as text), cast(error as text),
   max_crashes, cast(retry as text), cast(progress as text), round(date_part('epoch', expires_at) * 1000)::bigint, pg_notify('pgqrs_public', 'queue:' || (select q.name from "public"."pgqrs_queues" q where q.id = queue_id))::text, case when (select h.state from held h) = 'leased' then pg_notify('pgqrs_public', 'control')::text end;
@@ -772,13 +1103,15 @@ returning id, (select q.name from "public"."pgqrs_queues" q where q.id = queue_i
 /* pgqrs:updateMessage */ with held as materialized (
   select id, state from "public"."pgqrs_messages" where id = $1::text::bigint order by id for update
 )
-update "public"."pgqrs_messages" set state = 'ready', due_at = date_trunc('milliseconds', statement_timestamp()) + $2::text::bigint * interval '1 millisecond', priority = coalesce($3::text::bigint, priority),
+update "public"."pgqrs_messages" set state = case when state in ('blocked', 'paused') then state else 'ready' end, due_at = date_trunc('milliseconds', statement_timestamp()) + $2::text::bigint * interval '1 millisecond', priority = coalesce($3::text::bigint, priority),
   -- Only a lease that is taken away is a delivery that has ended.
   token = token + case when state = 'leased' then 1 else 0 end,
   holder = null, leased_at = null, lease_until = null
 where id = any (array(select id from held))
 returning id, (select q.name from "public"."pgqrs_queues" q where q.id = queue_id),
-  case when state = 'ready' and due_at > date_trunc('milliseconds', statement_timestamp()) then 'delayed' else state end,
+  case
+    when state <> 'ready' or due_at <= date_trunc('milliseconds', statement_timestamp()) then state when waits is null then 'delayed' else 'waiting'
+  end,
   priority, round(date_part('epoch', due_at) * 1000)::bigint, round(date_part('epoch', enqueued_at) * 1000)::bigint, token, holder, round(date_part('epoch', lease_until) * 1000)::bigint,
   attempts, crashes, max_attempts, key, cast(headers as text), cast(payload as text), cast(error as text),
   max_crashes, cast(retry as text), cast(progress as text), round(date_part('epoch', expires_at) * 1000)::bigint, pg_notify('pgqrs_public', 'queue:' || (select q.name from "public"."pgqrs_queues" q where q.id = queue_id))::text, case when (select h.state from held h) = 'leased' then pg_notify('pgqrs_public', 'control')::text end;
@@ -788,13 +1121,15 @@ returning id, (select q.name from "public"."pgqrs_queues" q where q.id = queue_i
 /* pgqrs:updateMessage */ with held as materialized (
   select id, state from "public"."pgqrs_messages" where id = $1::text::bigint order by id for update
 )
-update "public"."pgqrs_messages" set state = 'ready', due_at = date_trunc('milliseconds', to_timestamp(($2::text::numeric / 1000)::float8) + interval '500 microseconds'), priority = coalesce($3::text::bigint, priority),
+update "public"."pgqrs_messages" set state = case when state in ('blocked', 'paused') then state else 'ready' end, due_at = date_trunc('milliseconds', to_timestamp(($2::text::numeric / 1000)::float8) + interval '500 microseconds'), priority = coalesce($3::text::bigint, priority),
   -- Only a lease that is taken away is a delivery that has ended.
   token = token + case when state = 'leased' then 1 else 0 end,
   holder = null, leased_at = null, lease_until = null
 where id = any (array(select id from held))
 returning id, (select q.name from "public"."pgqrs_queues" q where q.id = queue_id),
-  case when state = 'ready' and due_at > date_trunc('milliseconds', statement_timestamp()) then 'delayed' else state end,
+  case
+    when state <> 'ready' or due_at <= date_trunc('milliseconds', statement_timestamp()) then state when waits is null then 'delayed' else 'waiting'
+  end,
   priority, round(date_part('epoch', due_at) * 1000)::bigint, round(date_part('epoch', enqueued_at) * 1000)::bigint, token, holder, round(date_part('epoch', lease_until) * 1000)::bigint,
   attempts, crashes, max_attempts, key, cast(headers as text), cast(payload as text), cast(error as text),
   max_crashes, cast(retry as text), cast(progress as text), round(date_part('epoch', expires_at) * 1000)::bigint, pg_notify('pgqrs_public', 'queue:' || (select q.name from "public"."pgqrs_queues" q where q.id = queue_id))::text, case when (select h.state from held h) = 'leased' then pg_notify('pgqrs_public', 'control')::text end;
@@ -804,14 +1139,14 @@ returning id, (select q.name from "public"."pgqrs_queues" q where q.id = queue_i
 /* pgqrs:updateQueue */ update "public"."pgqrs_queues" set updated_at = date_trunc('milliseconds', statement_timestamp()), paused_at = coalesce(paused_at, date_trunc('milliseconds', statement_timestamp())) where name = $1::text
 returning id, name, round(date_part('epoch', created_at) * 1000)::bigint as created_ms,
   round(date_part('epoch', updated_at) * 1000)::bigint as updated_ms, round(date_part('epoch', paused_at) * 1000)::bigint as paused_ms, lease_ms, max_attempts, max_crashes, cast(backoff as text), retention_ms, concurrency,
-  dead_retention_ms;
+  dead_retention_ms, case when is_workflow then 1 else 0 end as is_workflow;
 -- values: "queue it's \"$1\" ?1"
 
 -- updateQueue 2
-/* pgqrs:updateQueue */ update "public"."pgqrs_queues" set updated_at = date_trunc('milliseconds', statement_timestamp()), lease_ms = $1::text::bigint, max_attempts = $2::text::bigint, max_crashes = $3::text::bigint, backoff = $4::text::json, retention_ms = $5::text::bigint, dead_retention_ms = $6::text::bigint, concurrency = $7::text::bigint, paused_at = null where name = $8::text
+/* pgqrs:updateQueue */ update "public"."pgqrs_queues" set updated_at = date_trunc('milliseconds', statement_timestamp()), is_workflow = true, lease_ms = $1::text::bigint, max_attempts = $2::text::bigint, max_crashes = $3::text::bigint, backoff = $4::text::json, retention_ms = $5::text::bigint, dead_retention_ms = $6::text::bigint, concurrency = $7::text::bigint, paused_at = null where name = $8::text
 returning id, name, round(date_part('epoch', created_at) * 1000)::bigint as created_ms,
   round(date_part('epoch', updated_at) * 1000)::bigint as updated_ms, round(date_part('epoch', paused_at) * 1000)::bigint as paused_ms, lease_ms, max_attempts, max_crashes, cast(backoff as text), retention_ms, concurrency,
-  dead_retention_ms, pg_notify('pgqrs_public', 'queue:' || name)::text;
+  dead_retention_ms, case when is_workflow then 1 else 0 end as is_workflow, pg_notify('pgqrs_public', 'queue:' || name)::text;
 -- values: null, "5", "10", "{\"note\":\"x\"}", "1000", null, "3", "queue it's \"$1\" ?1"
 
 -- migration 1
@@ -962,6 +1297,19 @@ select json_object_agg(o.name, o.definition order by o.name) as objects from (
     from pg_catalog.pg_proc p where p.pronamespace = (select relnamespace from pg_catalog.pg_class where oid = '"public"."pgqrs_migrations"'::regclass)
   ) f
   where f.name in (select name from made)
+  union all
+  -- The text of a view reads otherwise from one version of the server to the next, its columns do not.
+  select 'view ' || c.relname, string_agg(a.attname || ' ' || format_type(a.atttypid, a.atttypmod), ', ' order by a.attnum)
+  from pg_catalog.pg_class c
+  join pg_catalog.pg_attribute a on a.attrelid = c.oid and a.attnum > 0
+  where c.relnamespace = (select relnamespace from pg_catalog.pg_class where oid = '"public"."pgqrs_migrations"'::regclass) and c.relkind = 'v' and 'view ' || c.relname in (select name from made)
+  group by c.relname
+  union all
+  select 'trigger ' || t.tgname, c.relname || ' ' || t.tgtype || ' ' || t.tgenabled::text || ' ' || p.proname
+  from own c
+  join pg_catalog.pg_trigger t on t.tgrelid = c.oid
+  join pg_catalog.pg_proc p on p.oid = t.tgfoid
+  where 'trigger ' || t.tgname in (select name from made)
 ) o);
 
 -- migration 2
@@ -1195,7 +1543,7 @@ begin
   return query
   update "public"."pgqrs_messages" m
   set state = 'leased', token = m.token + 1, holder = p_holder, leased_at = v_now, lease_until = v_now + v_lease,
-    is_started = not p_is_ahead, max_attempts = coalesce((m.retry ->> 'maxAttempts')::integer, v_max_attempts)
+    is_started = not p_is_ahead, waits = null, max_attempts = coalesce((m.retry ->> 'maxAttempts')::integer, v_max_attempts)
   where m.id = any (v_ids)
   returning m.*;
 end
@@ -1310,8 +1658,8 @@ begin
   return query
   with given as (
     update "public"."pgqrs_messages" m
-    set state = 'ready', due_at = v_now + i.delay_ms * interval '1 millisecond', token = m.token + 1,
-      holder = null, leased_at = null, lease_until = null
+    set state = case when m.wish = 'pause' then 'paused' else 'ready' end, wish = null, due_at = v_now + i.delay_ms * interval '1 millisecond',
+      token = m.token + 1, holder = null, leased_at = null, lease_until = null
     from json_to_recordset(p_items) as i(id bigint, token bigint, delay_ms bigint)
     where m.id = any (array[i.id]) and m.holder = p_holder and m.token = coalesce(i.token, m.token)
     returning m.id, pg_notify('pgqrs_public', 'queue:' || (select q.name from "public"."pgqrs_queues" q where q.id = m.queue_id))::text as told
@@ -1379,8 +1727,8 @@ begin
   return query
   with given as (
     update "public"."pgqrs_messages" m
-    set state = 'ready', due_at = v_now + i.delay_ms * interval '1 millisecond', token = m.token + 1,
-      attempts = m.attempts + 1, error = i.error, holder = null, leased_at = null, lease_until = null
+    set state = case when m.wish = 'pause' then 'paused' else 'ready' end, wish = null, due_at = v_now + i.delay_ms * interval '1 millisecond',
+      token = m.token + 1, attempts = m.attempts + 1, error = i.error, holder = null, leased_at = null, lease_until = null
     from json_to_recordset(p_items) as i(id bigint, token bigint, error json, delay_ms bigint, is_final integer)
     where m.id = any (array[i.id]) and m.holder = p_holder and m.token = coalesce(i.token, m.token) and m.attempts + 1 < m.max_attempts and i.is_final = 0
     returning m.id, pg_notify('pgqrs_public', 'queue:' || (select q.name from "public"."pgqrs_queues" q where q.id = m.queue_id))::text as told
@@ -1749,6 +2097,8 @@ declare
       when 'object' then exists (select 1 from json_each(v_headers) h where json_typeof(h.value) <> 'string')
       else v_headers is not null
     end then 'headers is not an object of strings'
+    when v_headers::text like '%"pgqrs-%' and exists (select 1 from json_object_keys(v_headers) h where h like 'pgqrs-%')
+      then 'headers that begin with pgqrs- are the library''s own'
     when v_ttl_ms not between 1 and 3155760000000 then 'ttlMs is out of range'
     when case json_typeof(v_backoff)
       when 'object' then exists (
@@ -1841,4 +2191,453 @@ select json_object_agg(o.name, o.definition order by o.name) as objects from (
     from pg_catalog.pg_proc p where p.pronamespace = (select relnamespace from pg_catalog.pg_class where oid = '"public"."pgqrs_migrations"'::regclass)
   ) f
   where f.name in (select name from made)
+  union all
+  -- The text of a view reads otherwise from one version of the server to the next, its columns do not.
+  select 'view ' || c.relname, string_agg(a.attname || ' ' || format_type(a.atttypid, a.atttypmod), ', ' order by a.attnum)
+  from pg_catalog.pg_class c
+  join pg_catalog.pg_attribute a on a.attrelid = c.oid and a.attnum > 0
+  where c.relnamespace = (select relnamespace from pg_catalog.pg_class where oid = '"public"."pgqrs_migrations"'::regclass) and c.relkind = 'v' and 'view ' || c.relname in (select name from made)
+  group by c.relname
+  union all
+  select 'trigger ' || t.tgname, c.relname || ' ' || t.tgtype || ' ' || t.tgenabled::text || ' ' || p.proname
+  from own c
+  join pg_catalog.pg_trigger t on t.tgrelid = c.oid
+  join pg_catalog.pg_proc p on p.oid = t.tgfoid
+  where 'trigger ' || t.tgname in (select name from made)
+) o);
+
+-- migration 3
+/* pgqrs:migrate runs */ alter table "public"."pgqrs_messages" add column if not exists waits json;
+
+/* pgqrs:migrate runs */ alter table "public"."pgqrs_messages" add column if not exists wish text;
+
+/* pgqrs:migrate runs */ alter table "public"."pgqrs_messages" add column if not exists redo_before timestamptz;
+
+/* pgqrs:migrate runs */ alter table "public"."pgqrs_queues" add column if not exists is_workflow boolean not null default false;
+
+/* pgqrs:migrate runs */ create table "public"."pgqrs_steps" (
+  run_id bigint not null,
+  key text not null,
+  place integer not null,
+  kind text not null,
+  state text not null,
+  attempts integer not null default 0,
+  due_at timestamptz,
+  child_id bigint,
+  value json,
+  -- The length of the value, known without reading it.
+  size integer,
+  error json,
+  -- In which order the steps of the run have ended.
+  ending integer,
+  started_at timestamptz not null,
+  ended_at timestamptz,
+  primary key (run_id, key)
+);
+
+/* pgqrs:migrate runs */ create table "public"."pgqrs_mailbox" (
+  run_id bigint not null,
+  id bigint generated always as identity,
+  topic text not null,
+  key text,
+  payload json,
+  sent_at timestamptz not null,
+  taken_by text,
+  primary key (run_id, id)
+);
+
+/* pgqrs:migrate runs */ create unique index pgqrs_mailbox_key on "public"."pgqrs_mailbox" (run_id, key) where key is not null;
+
+/* pgqrs:migrate runs */ create index pgqrs_mailbox_topic on "public"."pgqrs_mailbox" (run_id, topic, id) where taken_by is null;
+
+/* pgqrs:migrate runs */ create or replace function "public"."pgqrs_record_steps"(
+  p_items json, p_holder text, p_now timestamptz
+) returns table (run_id bigint, token bigint, wish text, written bigint)
+language plpgsql
+set search_path = pg_catalog, pg_temp
+set plan_cache_mode = force_generic_plan
+set enable_seqscan = off
+set enable_bitmapscan = off
+set enable_sort = off
+set jit = off
+as $pgqrs$
+#variable_conflict use_column
+declare
+  v_now timestamptz := coalesce(p_now, date_trunc('milliseconds', clock_timestamp()));
+begin
+  return query
+  with item as materialized (
+    select * from json_to_recordset(p_items) as i(
+      id bigint, token bigint, key text, place int, kind text, state text, attempts int, delay_ms numeric, at_ms numeric,
+      took_ms numeric, child_id bigint, value json, size int, error json, ending int
+    )
+  ), held as materialized (
+    select m.id, m.token, m.wish
+    from (select distinct id, token from item order by id) i
+    cross join lateral (
+      select m.id, m.token, m.wish from "public"."pgqrs_messages" m where m.id = any (array[i.id]) and m.holder = p_holder and m.token = i.token for no key update
+    ) m
+  ), kept as (
+    insert into "public"."pgqrs_steps" as s (
+      run_id, key, place, kind, state, attempts, due_at, child_id, value, size, error, ending, started_at, ended_at
+    )
+    select i.id, i.key, i.place, i.kind, i.state, i.attempts, coalesce(
+        to_timestamp(i.at_ms::float8 / 1000), v_now + i.delay_ms::float8 * interval '1 millisecond'
+      ), i.child_id, i.value, i.size, i.error, i.ending, v_now - i.took_ms::float8 * interval '1 millisecond',
+      case when i.state in ('succeeded', 'failed') then v_now end
+    from item i join held h on h.id = i.id and h.token = i.token
+    on conflict (run_id, key) do update
+    set state = excluded.state, attempts = excluded.attempts, due_at = excluded.due_at, value = excluded.value,
+      size = excluded.size, error = excluded.error, ending = excluded.ending, ended_at = excluded.ended_at,
+      child_id = coalesce(excluded.child_id, s.child_id)
+    where s.state not in ('succeeded', 'failed')
+    returning run_id
+  )
+  select h.id, h.token, h.wish, (select count(*) from kept k where k.run_id = h.id) from held h;
+end
+$pgqrs$;
+
+/* pgqrs:migrate runs */ create or replace function "public"."pgqrs_park_runs"(
+  p_items json, p_holder text, p_now timestamptz
+) returns table (run_id bigint, token bigint, due_ms bigint)
+language plpgsql
+set search_path = pg_catalog, pg_temp
+set plan_cache_mode = force_generic_plan
+set enable_seqscan = off
+set enable_bitmapscan = off
+set enable_sort = off
+set jit = off
+as $pgqrs$
+#variable_conflict use_column
+declare
+  v_now timestamptz := coalesce(p_now, date_trunc('milliseconds', clock_timestamp()));
+  v_item record;
+  v_due timestamptz;
+  v_waits json;
+  v_queue bigint;
+  v_state text;
+begin
+  for v_item in
+    select i.* from json_to_recordset(p_items) as i(
+      id bigint, token bigint, state text, reason text, at_once int, look_ms bigint, waits json
+    )
+    order by i.id
+  loop
+    select m.queue_id, case when v_item.state = 'ready' and m.wish = 'pause' then 'paused' else v_item.state end
+    into v_queue, v_state
+    from "public"."pgqrs_messages" m
+    where m.id = v_item.id and m.holder = p_holder and m.token = v_item.token
+    for no key update;
+    continue when not found;
+    insert into "public"."pgqrs_steps" as s (run_id, key, place, kind, state, due_at, child_id, started_at)
+    select v_item.id, w.key, w.place, w.kind, 'waiting', coalesce(
+      to_timestamp(w.at_ms::float8 / 1000), v_now + w.delay_ms::float8 * interval '1 millisecond'
+    ), w.child_id, v_now
+    from json_to_recordset(v_item.waits) as w(
+      key text, place int, kind text, delay_ms numeric, at_ms numeric, child_id bigint
+    )
+    on conflict (run_id, key) do nothing;
+    select min(s.due_at), json_agg(json_strip_nulls(json_build_object(
+      'key', s.key, 'kind', s.kind, 'topic', w.topic, 'childId', s.child_id,
+      'until', trunc(extract(epoch from s.due_at) * 1000)::bigint
+    )) order by s.due_at, s.place)
+    into v_due, v_waits
+    from json_to_recordset(v_item.waits) as w(key text, topic text)
+    join "public"."pgqrs_steps" s on s.run_id = v_item.id and s.key = w.key;
+    if v_item.at_once = 1 or exists (
+      select from json_to_recordset(v_item.waits) as w(topic text)
+      join "public"."pgqrs_mailbox" b on b.run_id = v_item.id and b.topic = w.topic and b.taken_by is null
+    ) then
+      v_due := v_now;
+    end if;
+    if v_state = 'blocked' then
+      v_waits := json_build_array(json_strip_nulls(json_build_object('kind', v_state, 'reason', v_item.reason)));
+      v_due := v_now;
+    end if;
+    v_due := coalesce(least(v_due, v_now + v_item.look_ms * interval '1 millisecond'), to_timestamp(253402300799));
+    update "public"."pgqrs_messages" m
+    set state = v_state, due_at = v_due, waits = v_waits, wish = null, token = m.token + 1, holder = null,
+      leased_at = null, lease_until = null, expires_at = null
+    where m.id = v_item.id;
+    run_id := v_item.id;
+    token := v_item.token;
+    due_ms := case when v_state = 'ready' then greatest(0, ceil(extract(epoch from v_due - v_now) * 1000)) end;
+    return next;
+    if v_state = 'ready' then
+      perform pg_notify('pgqrs_public', 'queue:' || (select q.name from "public"."pgqrs_queues" q where q.id = v_queue));
+    end if;
+  end loop;
+end
+$pgqrs$;
+
+/* pgqrs:migrate runs */ create or replace function "public"."pgqrs_receive_mail"(
+  p_items json, p_holder text, p_now timestamptz
+) returns table (run_id bigint, token bigint, key text, state text, value text, due_ms bigint, wish text)
+language plpgsql
+set search_path = pg_catalog, pg_temp
+set plan_cache_mode = force_generic_plan
+set enable_seqscan = off
+set enable_bitmapscan = off
+set enable_sort = off
+set jit = off
+as $pgqrs$
+#variable_conflict use_column
+declare
+  v_now timestamptz := coalesce(p_now, date_trunc('milliseconds', clock_timestamp()));
+  v_item record;
+  v_step "public"."pgqrs_steps"%rowtype;
+  v_mail "public"."pgqrs_mailbox"%rowtype;
+  v_due timestamptz;
+begin
+  for v_item in
+    select i.* from json_to_recordset(p_items) as i(
+      id bigint, token bigint, key text, place int, kind text, topic text, delay_ms numeric, at_ms numeric, child_id bigint,
+      nothing json, ending int
+    )
+    order by i.id, i.place
+  loop
+    select m.wish into wish from "public"."pgqrs_messages" m
+    where m.id = v_item.id and m.holder = p_holder and m.token = v_item.token
+    for no key update;
+    continue when not found;
+    run_id := v_item.id;
+    token := v_item.token;
+    key := v_item.key;
+    select * into v_step from "public"."pgqrs_steps" s where s.run_id = v_item.id and s.key = v_item.key;
+    if v_step.state in ('succeeded', 'failed') then
+      -- The answer to the same call got lost.
+      state := v_step.state;
+      value := coalesce(v_step.error, v_step.value)::text;
+      return next;
+      continue;
+    end if;
+    v_due := coalesce(
+      v_step.due_at, to_timestamp(v_item.at_ms::float8 / 1000),
+      v_now + v_item.delay_ms::float8 * interval '1 millisecond'
+    );
+    select * into v_mail from "public"."pgqrs_mailbox" b
+    where b.run_id = v_item.id and b.topic = v_item.topic and b.taken_by is null
+    order by b.id
+    limit 1;
+    if v_mail.id is not null then
+      update "public"."pgqrs_mailbox" b set taken_by = v_item.key where b.run_id = v_item.id and b.id = v_mail.id;
+      state := case when v_item.kind = 'call' and v_mail.payload ->> 'outcome' <> 'succeeded' then 'failed' else 'succeeded' end;
+      value := v_mail.payload::text;
+    elsif v_due <= v_now then
+      state := 'succeeded';
+      value := v_item.nothing::text;
+    else
+      state := 'waiting';
+      value := null;
+    end if;
+    insert into "public"."pgqrs_steps" as s (
+      run_id, key, place, kind, state, due_at, child_id, value, size, error, ending, started_at, ended_at
+    )
+    values (v_item.id, v_item.key, v_item.place, v_item.kind, state, v_due, v_item.child_id,
+      case when state <> 'failed' then value::json end, length(value), case when state = 'failed' then value::json end,
+      case when state <> 'waiting' then v_item.ending end, v_now, case when state <> 'waiting' then v_now end)
+    on conflict (run_id, key) do update
+    set state = excluded.state, value = excluded.value, size = excluded.size, error = excluded.error,
+      ending = excluded.ending, ended_at = excluded.ended_at, child_id = coalesce(excluded.child_id, s.child_id);
+    due_ms := ceil(extract(epoch from v_due - v_now) * 1000);
+    return next;
+  end loop;
+end
+$pgqrs$;
+
+/* pgqrs:migrate runs */ create or replace function "public"."pgqrs_send_mail"(
+  p_run bigint, p_topic text, p_key text, p_payload json, p_now timestamptz
+) returns table (fate text, queue text)
+language plpgsql
+set search_path = pg_catalog, pg_temp
+set plan_cache_mode = force_generic_plan
+set enable_seqscan = off
+set enable_bitmapscan = off
+set enable_sort = off
+set jit = off
+as $pgqrs$
+#variable_conflict use_column
+declare
+  v_now timestamptz := coalesce(p_now, date_trunc('milliseconds', clock_timestamp()));
+begin
+  update "public"."pgqrs_messages" m
+  set due_at = case when m.state = 'ready' and m.due_at > v_now and exists (
+    select from json_array_elements(m.waits) w where w ->> 'topic' = p_topic
+  ) then v_now else m.due_at end
+  where m.id = p_run
+  returning (select q.name from "public"."pgqrs_queues" q where q.id = m.queue_id) into queue;
+  if queue is null then
+    fate := (select 'ended' from "public"."pgqrs_archive" a where a.id = p_run);
+    if fate is not null and p_topic like '$%' then
+      -- A parent that has ended may be brought back, and then goes on with what has become of its children.
+      insert into "public"."pgqrs_mailbox" (run_id, topic, key, payload, sent_at)
+      values (p_run, p_topic, p_key, p_payload, v_now)
+      on conflict do nothing;
+    end if;
+    if fate is not null then
+      return next;
+    end if;
+    return;
+  end if;
+  insert into "public"."pgqrs_mailbox" (run_id, topic, key, payload, sent_at)
+  values (p_run, p_topic, p_key, p_payload, v_now)
+  on conflict do nothing;
+  perform pg_notify('pgqrs_public', 'queue:' || queue);
+  fate := 'sent';
+  return next;
+end
+$pgqrs$;
+
+/* pgqrs:migrate runs */ create or replace function "public"."pgqrs_tell_parent"() returns trigger
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $pgqrs$
+declare
+  v_parent text := new.headers ->> 'pgqrs-parent';
+  v_key text := substr(v_parent, strpos(v_parent, '/') + 1);
+begin
+  -- Only the step that has started it waits for it.
+  perform from "public"."pgqrs_steps" s
+  where s.run_id = split_part(v_parent, '/', 1)::bigint and s.key = v_key and s.child_id = new.id;
+  if found then
+    perform from "public"."pgqrs_send_mail"(
+      split_part(v_parent, '/', 1)::bigint, '$child/' || v_key, 'child:' || new.id || ':' || new.token,
+      json_build_object('outcome', new.outcome, 'reason', new.reason, 'id', new.id, 'result', new.result, 'error', new.error),
+      new.archived_at
+    );
+  end if;
+  return null;
+end
+$pgqrs$;
+
+/* pgqrs:migrate runs */ create or replace function "public"."pgqrs_archive_children"(
+  p_items json, p_holder text, p_by text, p_now timestamptz
+) returns setof bigint
+language plpgsql
+set search_path = pg_catalog, pg_temp
+set plan_cache_mode = force_generic_plan
+set enable_seqscan = off
+set enable_bitmapscan = off
+set enable_sort = off
+set jit = off
+as $pgqrs$
+declare
+  v_parents bigint[] := array(
+    select p.id from (
+      select distinct i.parent_id as id from json_to_recordset(p_items) as i(parent_id bigint) where i.parent_id is not null
+    ) p order by p.id
+  );
+  v_parent bigint;
+begin
+  foreach v_parent in array v_parents loop
+    perform from "public"."pgqrs_messages" m where m.id = v_parent for no key update;
+  end loop;
+  return query select a from "public"."pgqrs_archive_leased"(p_items, p_holder, p_by, p_now) a;
+end
+$pgqrs$;
+
+/* pgqrs:migrate runs */ create or replace trigger pgqrs_archive_tells after insert on "public"."pgqrs_archive"
+for each row when (new.headers is not null and new.headers ->> 'pgqrs-parent' ~ '^[0-9]{1,18}/')
+execute function "public"."pgqrs_tell_parent"();
+
+/* pgqrs:migrate runs */ create or replace function "public"."pgqrs_forget_runs"() returns trigger
+language plpgsql
+set search_path = pg_catalog, pg_temp
+set plan_cache_mode = force_generic_plan
+set enable_seqscan = off
+set enable_bitmapscan = off
+set enable_sort = off
+set jit = off
+as $pgqrs$
+begin
+  delete from "public"."pgqrs_steps" s using gone g where s.run_id = any (array[g.id]) and not exists (select from "public"."pgqrs_messages" m where m.id = any (array[g.id]));
+  delete from "public"."pgqrs_mailbox" b using gone g where b.run_id = any (array[g.id]) and not exists (select from "public"."pgqrs_messages" m where m.id = any (array[g.id]));
+  return null;
+end
+$pgqrs$;
+
+/* pgqrs:migrate runs */ create or replace trigger pgqrs_archive_forgets after delete on "public"."pgqrs_archive"
+referencing old table as gone for each statement
+execute function "public"."pgqrs_forget_runs"();
+
+/* pgqrs:migrate runs */ create view "public"."pgqrs_runs" as
+select id, workflow, status, key, priority, enqueued_at, due_at, ended_at, attempts, crashes, worker, lease_until, waits, reason, error, parent_id, queue_paused_at, (select count(*) from "public"."pgqrs_steps" s where s.run_id = r.id) as steps, (select count(*) from "public"."pgqrs_steps" s where s.run_id = r.id and (s.state in ('succeeded', 'failed') or s.kind = 'sleep' and s.due_at <= date_trunc('milliseconds', statement_timestamp()))) as ended_steps
+from (
+select m.id, q.name as workflow, case
+    when m.state <> 'ready' or m.due_at <= date_trunc('milliseconds', statement_timestamp()) then m.state when m.waits is null then 'delayed' else 'waiting'
+  end as status, m.key, m.priority, m.enqueued_at,
+  case when m.state = 'ready' and m.due_at < to_timestamp(253402300799) then m.due_at end as due_at, null::timestamptz as ended_at,
+  m.attempts, m.crashes, substr(m.holder, 1, length(m.holder) - 9) as worker, m.lease_until,
+  case when (m.state in ('blocked', 'paused') or m.state = 'ready' and m.due_at > date_trunc('milliseconds', statement_timestamp())) then m.waits end as waits,
+  case when m.state = 'blocked' then m.waits -> 0 ->> 'reason' end as reason, m.error, coalesce(
+    substring(m.headers ->> 'pgqrs-parent' from '^([0-9]{1,15})/'),
+    substring(m.key from '^[$]run/([0-9]{1,15})/')
+  )::bigint as parent_id,
+  q.paused_at as queue_paused_at
+from "public"."pgqrs_messages" m join "public"."pgqrs_queues" q on q.id = m.queue_id
+where q.is_workflow
+union all
+select a.id, q.name as workflow, a.outcome as status, a.key, a.priority, a.enqueued_at,
+  null::timestamptz as due_at, a.archived_at as ended_at, a.attempts, a.crashes, a.archived_by as worker,
+  null::timestamptz as lease_until, null::json as waits, a.reason, a.error, coalesce(
+    substring(a.headers ->> 'pgqrs-parent' from '^([0-9]{1,15})/'),
+    substring(a.key from '^[$]run/([0-9]{1,15})/')
+  )::bigint as parent_id,
+  q.paused_at as queue_paused_at
+from "public"."pgqrs_archive" a join "public"."pgqrs_queues" q on q.id = a.queue_id
+where q.is_workflow
+) r;
+
+/* pgqrs:recordMigration */ insert into "public"."pgqrs_migrations" (version, name, applied_at, objects)
+select 3, 'runs', statement_timestamp(), (with made as materialized (select json_array_elements_text('["table pgqrs_migrations","table pgqrs_queues","table pgqrs_messages","index pgqrs_messages_ready","index pgqrs_messages_leased","table pgqrs_archive","index pgqrs_archive_ended","index pgqrs_archive_dead","table pgqrs_keys","table pgqrs_workers","table pgqrs_maintenance","function pgqrs_claim(p_queue text, p_limit bigint, p_lease_ms bigint, p_default_lease_ms bigint, p_holder text, p_type text, p_max_attempts bigint, p_is_ahead boolean, p_now timestamp with time zone)","function pgqrs_archive_leased(p_items json, p_holder text, p_by text, p_now timestamp with time zone)","function pgqrs_archive_plain(p_ids bigint[], p_tokens bigint[], p_holder text, p_by text, p_now timestamp with time zone)","function pgqrs_delete_leased(p_items json, p_holder text)","function pgqrs_release_leased(p_items json, p_holder text, p_now timestamp with time zone)","function pgqrs_extend_leased(p_items json, p_holder text, p_now timestamp with time zone)","function pgqrs_beat(p_items json, p_holder text, p_now timestamp with time zone)","function pgqrs_look(p_queues json, p_now timestamp with time zone)","function pgqrs_endings(p_ids json)","function pgqrs_fail_leased(p_items json, p_holder text, p_by text, p_now timestamp with time zone)","function pgqrs_enqueue_many(p_queue text, p_payloads json, p_options json, p_hint text, p_now timestamp with time zone)","function pgqrs_enqueue(queue text, payload json, options json)","table pgqrs_steps","table pgqrs_mailbox","index pgqrs_mailbox_key","index pgqrs_mailbox_topic","function pgqrs_record_steps(p_items json, p_holder text, p_now timestamp with time zone)","function pgqrs_park_runs(p_items json, p_holder text, p_now timestamp with time zone)","function pgqrs_receive_mail(p_items json, p_holder text, p_now timestamp with time zone)","function pgqrs_send_mail(p_run bigint, p_topic text, p_key text, p_payload json, p_now timestamp with time zone)","function pgqrs_tell_parent()","function pgqrs_archive_children(p_items json, p_holder text, p_by text, p_now timestamp with time zone)","trigger pgqrs_archive_tells","function pgqrs_forget_runs()","trigger pgqrs_archive_forgets","view pgqrs_runs"]'::json) as name),
+own as materialized (
+  select c.oid, c.relname, c.relpersistence
+  from pg_catalog.pg_class c
+  where c.relnamespace = (select relnamespace from pg_catalog.pg_class where oid = '"public"."pgqrs_migrations"'::regclass) and c.relkind = 'r' and 'table ' || c.relname in (select name from made)
+)
+select json_object_agg(o.name, o.definition order by o.name) as objects from (
+  select 'column ' || c.relname || '.' || a.attname as name,
+    format_type(a.atttypid, a.atttypmod) || case when a.attnotnull then ' not null' else '' end ||
+      coalesce(' default ' || pg_get_expr(d.adbin, d.adrelid), '') ||
+      case when a.attidentity = '' then '' else ' identity' end as definition
+  from own c
+  join pg_catalog.pg_attribute a on a.attrelid = c.oid
+  left join pg_catalog.pg_attrdef d on d.adrelid = a.attrelid and d.adnum = a.attnum
+  where a.attnum > 0 and not a.attisdropped
+  union all
+  select 'table ' || c.relname, case c.relpersistence when 'u' then 'unlogged' else 'logged' end from own c
+  union all
+  select 'index ' || x.relname, pg_get_indexdef(i.indexrelid) || case when i.indisvalid then '' else ' invalid' end
+  from own c
+  join pg_catalog.pg_index i on i.indrelid = c.oid
+  join pg_catalog.pg_class x on x.oid = i.indexrelid
+  where 'index ' || x.relname in (select name from made)
+    or exists (select 1 from pg_catalog.pg_constraint k where k.conindid = x.oid and k.conrelid = c.oid)
+  union all
+  select 'constraint ' || c.relname || '.' || x.conname, pg_get_constraintdef(x.oid)
+  from own c
+  join pg_catalog.pg_constraint x on x.conrelid = c.oid
+  where x.contype in ('c', 'p', 'u')
+  union all
+  select f.name, f.definition
+  from (
+    select 'function ' || p.proname || '(' || pg_get_function_identity_arguments(p.oid) || ')' as name,
+      encode(sha256(convert_to(p.prosrc, 'UTF8')), 'hex') || coalesce(' ' || array_to_string(p.proconfig, ' '), '')
+        as definition
+    from pg_catalog.pg_proc p where p.pronamespace = (select relnamespace from pg_catalog.pg_class where oid = '"public"."pgqrs_migrations"'::regclass)
+  ) f
+  where f.name in (select name from made)
+  union all
+  -- The text of a view reads otherwise from one version of the server to the next, its columns do not.
+  select 'view ' || c.relname, string_agg(a.attname || ' ' || format_type(a.atttypid, a.atttypmod), ', ' order by a.attnum)
+  from pg_catalog.pg_class c
+  join pg_catalog.pg_attribute a on a.attrelid = c.oid and a.attnum > 0
+  where c.relnamespace = (select relnamespace from pg_catalog.pg_class where oid = '"public"."pgqrs_migrations"'::regclass) and c.relkind = 'v' and 'view ' || c.relname in (select name from made)
+  group by c.relname
+  union all
+  select 'trigger ' || t.tgname, c.relname || ' ' || t.tgtype || ' ' || t.tgenabled::text || ' ' || p.proname
+  from own c
+  join pg_catalog.pg_trigger t on t.tgrelid = c.oid
+  join pg_catalog.pg_proc p on p.oid = t.tgfoid
+  where 'trigger ' || t.tgname in (select name from made)
 ) o);

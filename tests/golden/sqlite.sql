@@ -61,7 +61,7 @@ returning id, ?4, outcome, priority, enqueued_at, enqueued_at, token, null, null
 /* pgqrs:claimMessages */ update "pgqrs_messages"
 set state = 'leased', token = token + 1, holder = ?1, leased_at = cast(round(unixepoch('subsec') * 1000) as integer),
   lease_until = cast(round(unixepoch('subsec') * 1000) as integer) + coalesce(?2, (select q.lease_ms from "pgqrs_queues" q where q.id = queue_id), ?3),
-  is_started = ?4,
+  is_started = ?4, waits = null,
   max_attempts = coalesce(retry ->> 'maxAttempts', ?5, (select q.max_attempts from "pgqrs_queues" q where q.id = queue_id))
 where id in (
   select id from (
@@ -130,7 +130,9 @@ where id in (
   ), 0)
 ) and coalesce(expires_at > cast(round(unixepoch('subsec') * 1000) as integer), 1)
 returning id, ?30,
-  case when state = 'ready' and due_at > cast(round(unixepoch('subsec') * 1000) as integer) then 'delayed' else state end,
+  case
+    when state <> 'ready' or due_at <= cast(round(unixepoch('subsec') * 1000) as integer) then state when waits is null then 'delayed' else 'waiting'
+  end,
   priority, due_at, enqueued_at, token, holder, lease_until,
   attempts, crashes, max_attempts, key, cast(headers as text), cast(payload as text), cast(error as text),
   max_crashes, cast(retry as text), cast(progress as text), expires_at;
@@ -167,7 +169,7 @@ returning id, ?4, outcome, priority, enqueued_at, enqueued_at, token, null, null
 /* pgqrs:claimMessages */ update "pgqrs_messages"
 set state = 'leased', token = token + 1, holder = ?1, leased_at = cast(round(unixepoch('subsec') * 1000) as integer),
   lease_until = cast(round(unixepoch('subsec') * 1000) as integer) + coalesce(?2, (select q.lease_ms from "pgqrs_queues" q where q.id = queue_id), ?3),
-  is_started = ?4,
+  is_started = ?4, waits = null,
   max_attempts = coalesce(retry ->> 'maxAttempts', ?5, (select q.max_attempts from "pgqrs_queues" q where q.id = queue_id))
 where id in (
   select id from (
@@ -236,7 +238,9 @@ where id in (
   ), 0)
 ) and coalesce(expires_at > cast(round(unixepoch('subsec') * 1000) as integer), 1)
 returning id, ?40,
-  case when state = 'ready' and due_at > cast(round(unixepoch('subsec') * 1000) as integer) then 'delayed' else state end,
+  case
+    when state <> 'ready' or due_at <= cast(round(unixepoch('subsec') * 1000) as integer) then state when waits is null then 'delayed' else 'waiting'
+  end,
   priority, due_at, enqueued_at, token, holder, lease_until,
   attempts, crashes, max_attempts, key, cast(headers as text), cast(payload as text), cast(error as text),
   max_crashes, cast(retry as text), cast(progress as text), expires_at;
@@ -273,7 +277,7 @@ returning id, ?4, outcome, priority, enqueued_at, enqueued_at, token, null, null
 /* pgqrs:claimMessages */ update "pgqrs_messages"
 set state = 'leased', token = token + 1, holder = ?1, leased_at = cast(round(unixepoch('subsec') * 1000) as integer),
   lease_until = cast(round(unixepoch('subsec') * 1000) as integer) + coalesce(?2, (select q.lease_ms from "pgqrs_queues" q where q.id = queue_id), ?3),
-  is_started = ?4,
+  is_started = ?4, waits = null,
   max_attempts = coalesce(retry ->> 'maxAttempts', ?5, (select q.max_attempts from "pgqrs_queues" q where q.id = queue_id))
 where id in (
   select id from (
@@ -342,7 +346,9 @@ where id in (
   ), 0)
 ) and coalesce(expires_at > cast(round(unixepoch('subsec') * 1000) as integer), 1)
 returning id, ?30,
-  case when state = 'ready' and due_at > cast(round(unixepoch('subsec') * 1000) as integer) then 'delayed' else state end,
+  case
+    when state <> 'ready' or due_at <= cast(round(unixepoch('subsec') * 1000) as integer) then state when waits is null then 'delayed' else 'waiting'
+  end,
   priority, due_at, enqueued_at, token, holder, lease_until,
   attempts, crashes, max_attempts, key, cast(headers as text), cast(payload as text), cast(error as text),
   max_crashes, cast(retry as text), cast(progress as text), expires_at;
@@ -428,6 +434,20 @@ from (
 );
 -- values: "queue it's \"$1\" ?1", "it's \"$1\" ?1", "it's \"$1\" ?1", "it's \"$1\" ?1", "it's \"$1\" ?1", 1900000000000, 1800000000123, "queue it's \"$1\" ?1"
 
+-- countRuns 1
+/* pgqrs:countRuns */ select q.name, case when q.paused_at is null then 0 else 1 end, count(m.id) filter (where m.state = 'ready' and m.due_at <= cast(round(unixepoch('subsec') * 1000) as integer)),
+  count(m.id) filter (where m.state = 'ready' and m.due_at > cast(round(unixepoch('subsec') * 1000) as integer) and m.waits is null),
+  count(m.id) filter (where m.state = 'leased'),
+  count(m.id) filter (where m.state = 'ready' and m.due_at > cast(round(unixepoch('subsec') * 1000) as integer) and m.waits is not null),
+  count(m.id) filter (where m.state = 'paused'),
+  count(m.id) filter (where m.state = 'blocked'),
+  (select count(*) from "pgqrs_archive" a where a.queue_id = q.id and a.outcome = ?1), (select count(*) from "pgqrs_archive" a where a.queue_id = q.id and a.outcome = ?2), (select count(*) from "pgqrs_archive" a where a.queue_id = q.id and a.outcome = ?3)
+from "pgqrs_queues" q left join "pgqrs_messages" m on m.queue_id = q.id
+where q.is_workflow
+group by q.id, q.name, q.paused_at
+order by q.name;
+-- values: "succeeded", "failed", "cancelled"
+
 -- countMessages 1
 /* pgqrs:countMessages */ select count(*) from "pgqrs_messages" where id > ?1;
 -- values: 0
@@ -451,29 +471,29 @@ from (
 -- createQueue 1
 /* pgqrs:createQueue */ insert into "pgqrs_queues" (
   name, created_at, updated_at, paused_at, lease_ms, max_attempts, max_crashes, backoff, retention_ms,
-  dead_retention_ms, concurrency
+  dead_retention_ms, concurrency, is_workflow
 )
 select ?1, cast(round(unixepoch('subsec') * 1000) as integer), cast(round(unixepoch('subsec') * 1000) as integer), null, ?2, ?3,
-  ?4, ?5, ?6, ?7, ?8
+  ?4, ?5, ?6, ?7, ?8, false
 where true
 on conflict (name) do nothing
 returning id, name, created_at as created_ms,
   updated_at as updated_ms, paused_at as paused_ms, lease_ms, max_attempts, max_crashes, cast(backoff as text), retention_ms, concurrency,
-  dead_retention_ms;
+  dead_retention_ms, case when is_workflow then 1 else 0 end as is_workflow;
 -- values: "queue it's \"$1\" ?1", null, 5, 10, "{\"note\":\"x\"}", 1000, null, 3
 
 -- createQueue 2
 /* pgqrs:createQueue */ insert into "pgqrs_queues" (
   name, created_at, updated_at, paused_at, lease_ms, max_attempts, max_crashes, backoff, retention_ms,
-  dead_retention_ms, concurrency
+  dead_retention_ms, concurrency, is_workflow
 )
 select ?1, cast(round(unixepoch('subsec') * 1000) as integer), cast(round(unixepoch('subsec') * 1000) as integer), cast(round(unixepoch('subsec') * 1000) as integer), ?2, ?3,
-  ?4, ?5, ?6, ?7, ?8
+  ?4, ?5, ?6, ?7, ?8, true
 where true
 on conflict (name) do nothing
 returning id, name, created_at as created_ms,
   updated_at as updated_ms, paused_at as paused_ms, lease_ms, max_attempts, max_crashes, cast(backoff as text), retention_ms, concurrency,
-  dead_retention_ms;
+  dead_retention_ms, case when is_workflow then 1 else 0 end as is_workflow;
 -- values: "queue it's \"$1\" ?1", null, 5, 10, "{\"note\":\"x\"}", 1000, null, 3
 
 -- createSchema 1
@@ -488,6 +508,10 @@ returning id;
 -- values: "[{\"id\":5,\"token\":null},{\"id\":7,\"token\":3}]", "it's \"$1\" ?1"
 
 -- deleteMessages 1
+/* pgqrs:deleteMessages */ delete from "pgqrs_steps" where run_id in (select id from "pgqrs_messages" where id in (select value from json_each(?1)));
+-- values: "[1,2]"
+/* pgqrs:deleteMessages */ delete from "pgqrs_mailbox" where run_id in (select id from "pgqrs_messages" where id in (select value from json_each(?1)));
+-- values: "[1,2]"
 /* pgqrs:deleteMessages */ delete from "pgqrs_messages" where id in (select value from json_each(?1)) returning id;
 -- values: "[1,2]"
 
@@ -501,6 +525,10 @@ returning id;
 -- values: "queue it's \"$1\" ?1", "queue it's \"$1\" ?1"
 
 -- deleteQueue 2
+/* pgqrs:deleteQueue */ delete from "pgqrs_steps" where run_id in (select id from "pgqrs_messages" where queue_id = (select q.id from "pgqrs_queues" q where q.name = ?1));
+-- values: "queue it's \"$1\" ?1"
+/* pgqrs:deleteQueue */ delete from "pgqrs_mailbox" where run_id in (select id from "pgqrs_messages" where queue_id = (select q.id from "pgqrs_queues" q where q.name = ?1));
+-- values: "queue it's \"$1\" ?1"
 /* pgqrs:deleteQueue */ delete from "pgqrs_messages" where queue_id = (select q.id from "pgqrs_queues" q where q.name = ?1);
 -- values: "queue it's \"$1\" ?1"
 /* pgqrs:deleteQueue */ delete from "pgqrs_keys" where queue_id = (select q.id from "pgqrs_queues" q where q.name = ?1) and true;
@@ -515,12 +543,26 @@ returning id;
 /* pgqrs:dropObject */ drop table if exists "pgqrs_keys";
 
 -- dropObject 2
+/* pgqrs:dropObject */ drop view if exists "pgqrs_runs";
+
+-- dropObject 3
+/* pgqrs:dropObject */ drop trigger if exists pgqrs_archive_tells;
+
+-- dropObject 4
 /* pgqrs:dropObject */ drop function if exists "pgqrs_claim"(p_queue text);
 
 -- endMessages 1
 /* pgqrs:endMessages */ insert into "pgqrs_archive" (id, queue_id, priority, enqueued_at, token, max_attempts, max_crashes, expires_at, key, type, headers, retry, payload, outcome, reason, archived_at, archived_by, processing_ms, attempts, crashes, error)
 select id, queue_id, priority, enqueued_at, token, max_attempts, max_crashes, expires_at, key, type, headers, retry, payload, ?1, ?2, cast(round(unixepoch('subsec') * 1000) as integer), ?3, cast(round(unixepoch('subsec') * 1000) as integer) - leased_at, attempts, crashes, error
-from "pgqrs_messages" where id in (select value from json_each(?4))
+from "pgqrs_messages" where id in (
+  with recursive family(id) as (
+    select value from json_each(?4)
+    union
+    select s.child_id from family f join "pgqrs_steps" s on s.run_id = f.id
+    where s.kind = 'call' and s.state = 'waiting' and s.child_id is not null
+  )
+  select id from family
+)
 returning id;
 -- values: "cancelled", "it's \"$1\" ?1", "it's \"$1\" ?1", "[1,2]"
 
@@ -739,7 +781,7 @@ where m.state = 'leased' and m.holder = ?3 and m.token = coalesce(i.value ->> 't
 returning id;
 -- values: "it's \"$1\" ?1", "[{\"id\":7,\"token\":3,\"error\":\"{\\\"message\\\":\\\"x\\\"}\",\"delay_ms\":5,\"is_final\":0}]", "it's \"$1\" ?1"
 /* pgqrs:failLeased */ update "pgqrs_messages" as m
-set state = 'ready', due_at = cast(round(unixepoch('subsec') * 1000) as integer) + (i.value ->> 'delay_ms'), token = m.token + 1, attempts = m.attempts + 1,
+set state = case when m.wish = 'pause' then 'paused' else 'ready' end, wish = null, due_at = cast(round(unixepoch('subsec') * 1000) as integer) + (i.value ->> 'delay_ms'), token = m.token + 1, attempts = m.attempts + 1,
   error = i.value ->> 'error', holder = null, leased_at = null, lease_until = null
 from json_each(?1) i
 where m.id = i.value ->> 'id' and m.state = 'leased' and m.holder = ?2 and m.token = coalesce(i.value ->> 'token', m.token)
@@ -758,7 +800,9 @@ returning id;
 
 -- findMessage 1
 /* pgqrs:findMessage */ select id, (select q.name from "pgqrs_queues" q where q.id = queue_id),
-  case when state = 'ready' and due_at > cast(round(unixepoch('subsec') * 1000) as integer) then 'delayed' else state end,
+  case
+    when state <> 'ready' or due_at <= cast(round(unixepoch('subsec') * 1000) as integer) then state when waits is null then 'delayed' else 'waiting'
+  end,
   priority, due_at, enqueued_at, token, holder, lease_until,
   attempts, crashes, max_attempts, key, cast(headers as text), cast(payload as text), cast(error as text),
   max_crashes, cast(retry as text), cast(progress as text), expires_at from "pgqrs_messages" where id = ?1;
@@ -795,6 +839,36 @@ union
 select queue_id from "pgqrs_messages" where state = 'leased' and not exists (select 1 from "pgqrs_queues" q where q.id = queue_id)
 order by 1;
 
+-- findRun 1
+/* pgqrs:findRun */ select id, workflow, status, key, priority, enqueued_at,
+  due_at, ended_at, attempts, crashes, worker, lease_until,
+  cast(waits as text), reason, cast(error as text), parent_id, queue_paused_at,
+  (select count(*) from "pgqrs_steps" s where s.run_id = r.id) as steps, (select count(*) from "pgqrs_steps" s where s.run_id = r.id and (s.state in ('succeeded', 'failed') or s.kind = 'sleep' and s.due_at <= cast(round(unixepoch('subsec') * 1000) as integer))) as ended_steps, cast(input as text), cast(result as text), cast(progress as text), max_attempts
+from (
+select m.id, q.name as workflow, case
+    when m.state <> 'ready' or m.due_at <= cast(round(unixepoch('subsec') * 1000) as integer) then m.state when m.waits is null then 'delayed' else 'waiting'
+  end as status, m.key, m.priority, m.enqueued_at,
+  case when m.state = 'ready' and m.due_at < 253402300799000 then m.due_at end as due_at, null as ended_at,
+  m.attempts, m.crashes, substr(m.holder, 1, length(m.holder) - 9) as worker, m.lease_until,
+  case when (m.state in ('blocked', 'paused') or m.state = 'ready' and m.due_at > cast(round(unixepoch('subsec') * 1000) as integer)) then m.waits end as waits,
+  case when m.state = 'blocked' then m.waits -> 0 ->> 'reason' end as reason, m.error, nullif(cast(coalesce(
+    m.headers ->> '$."pgqrs-parent"', case when m.key glob '$run/[0-9]*' then substr(m.key, 6) end
+  ) as integer), 0) as parent_id,
+  q.paused_at as queue_paused_at, m.payload as input, null as result, m.progress, m.max_attempts
+from "pgqrs_messages" m join "pgqrs_queues" q on q.id = m.queue_id
+where q.is_workflow and m.id = ?1
+union all
+select a.id, q.name as workflow, a.outcome as status, a.key, a.priority, a.enqueued_at,
+  null as due_at, a.archived_at as ended_at, a.attempts, a.crashes, a.archived_by as worker,
+  null as lease_until, null as waits, a.reason, a.error, nullif(cast(coalesce(
+    a.headers ->> '$."pgqrs-parent"', case when a.key glob '$run/[0-9]*' then substr(a.key, 6) end
+  ) as integer), 0) as parent_id,
+  q.paused_at as queue_paused_at, a.payload as input, a.result, null as progress, a.max_attempts
+from "pgqrs_archive" a join "pgqrs_queues" q on q.id = a.queue_id
+where q.is_workflow and a.id = ?2
+) r;
+-- values: 7, 7
+
 -- findProgress 1
 /* pgqrs:findProgress */ select cast(progress as text) from "pgqrs_messages" where id = ?1;
 -- values: 7
@@ -802,7 +876,7 @@ order by 1;
 -- findQueue 1
 /* pgqrs:findQueue */ select id, name, created_at as created_ms,
   updated_at as updated_ms, paused_at as paused_ms, lease_ms, max_attempts, max_crashes, cast(backoff as text), retention_ms, concurrency,
-  dead_retention_ms from "pgqrs_queues" where name = ?1;
+  dead_retention_ms, case when is_workflow then 1 else 0 end as is_workflow from "pgqrs_queues" where name = ?1;
 -- values: "queue it's \"$1\" ?1"
 
 -- findRefusal 1
@@ -879,9 +953,252 @@ from json_each(?1) i left join "pgqrs_archive" a on a.id = i.value
 where not exists (select 1 from "pgqrs_messages" m where m.id = i.value);
 -- values: "[1,2]"
 
+-- listLargeValues 1
+/* pgqrs:listLargeValues */ with next as materialized (
+  select key from "pgqrs_steps" where run_id = ?1 and place >= ?2 and size > ?3
+  order by place limit ?4
+)
+select s.key, cast(s.value as text) from next n join "pgqrs_steps" s on s.run_id = ?5 and s.key = n.key;
+-- values: 7, 3, 10, 8, 7
+
+-- listSteps 1
+/* pgqrs:listSteps */ select run_id, key, place, kind, state, attempts, due_at - cast(round(unixepoch('subsec') * 1000) as integer), child_id,
+  case when 0 = 1 then null else cast(value as text) end, cast(error as text), started_at,
+  ended_at, due_at, case when 0 = 1 then 1 else 0 end, ending
+from "pgqrs_steps" where run_id = ?1 and key > ?2
+order by run_id, key limit ?3;
+-- values: 7, "", 10
+
+-- listSteps 2
+/* pgqrs:listSteps */ select run_id, key, place, kind, state, attempts, due_at - cast(round(unixepoch('subsec') * 1000) as integer), child_id,
+  case when size > ?1 then null else cast(value as text) end, cast(error as text), started_at,
+  ended_at, due_at, case when size > ?2 then 1 else 0 end, ending
+from "pgqrs_steps" where run_id = ?3 and key > ?4
+order by run_id, key limit ?5;
+-- values: 10, 10, 7, "it's \"$1\" ?1", 10
+
+-- parkRuns 1
+/* pgqrs:parkRuns */ insert into "pgqrs_steps" (run_id, key, place, kind, state, due_at, child_id, started_at)
+select m.id, w.value ->> 'key', w.value ->> 'place', w.value ->> 'kind', 'waiting',
+  cast(coalesce(w.value ->> 'at_ms', cast(round(unixepoch('subsec') * 1000) as integer) + (w.value ->> 'delay_ms')) as integer), w.value ->> 'child_id', cast(round(unixepoch('subsec') * 1000) as integer)
+from json_each(?1) i cross join json_each(i.value -> 'waits') w
+cross join "pgqrs_messages" m on m.id = i.value ->> 'id' and m.state = 'leased' and m.holder = ?2 and m.token = i.value ->> 'token'
+where true
+on conflict (run_id, key) do nothing;
+-- values: "[{\"id\":7,\"token\":3,\"state\":\"ready\",\"reason\":\"it's \\\"$1\\\" ?1\",\"waits\":[{\"key\":\"it's \\\"$1\\\" ?1\",\"place\":2,\"kind\":\"step\",\"delay_ms\":5,\"topic\":\"it's \\\"$1\\\" ?1\"}]}]", "it's \"$1\" ?1"
+/* pgqrs:parkRuns */ with parked as materialized (
+  select m.id, case
+    when i.value ->> 'state' = 'ready' and m.wish = 'pause' then 'paused' else i.value ->> 'state'
+  end as state, case
+    when case
+    when i.value ->> 'state' = 'ready' and m.wish = 'pause' then 'paused' else i.value ->> 'state'
+  end = 'blocked' or i.value ->> 'at_once' = 1 or exists (
+      select 1 from json_each(i.value -> 'waits') w cross join "pgqrs_mailbox" b
+      on b.run_id = m.id and b.topic = w.value ->> 'topic' and b.taken_by is null
+    ) then cast(round(unixepoch('subsec') * 1000) as integer)
+    else min(
+      coalesce((select min(s.due_at) from json_each(i.value -> 'waits') w
+    cross join "pgqrs_steps" s on s.run_id = m.id and s.key = w.value ->> 'key'), ?1), coalesce(cast(round(unixepoch('subsec') * 1000) as integer) + (i.value ->> 'look_ms'), ?2)
+    )
+  end as due_at, case
+    when case
+    when i.value ->> 'state' = 'ready' and m.wish = 'pause' then 'paused' else i.value ->> 'state'
+  end = 'blocked' then json_array(json_patch('{}', json_object('kind', case
+    when i.value ->> 'state' = 'ready' and m.wish = 'pause' then 'paused' else i.value ->> 'state'
+  end, 'reason', i.value ->> 'reason')))
+    else (
+      select json_group_array(json_patch('{}', json_object(
+        'key', s.key, 'kind', s.kind, 'topic', w.value ->> 'topic', 'childId', s.child_id, 'until', s.due_at
+      )) order by s.due_at is null, s.due_at, s.place) from json_each(i.value -> 'waits') w
+    cross join "pgqrs_steps" s on s.run_id = m.id and s.key = w.value ->> 'key'
+    )
+  end as waits
+  from json_each(?3) i cross join "pgqrs_messages" m on m.id = i.value ->> 'id' and m.state = 'leased' and m.holder = ?4 and m.token = i.value ->> 'token'
+)
+update "pgqrs_messages" as m
+set state = p.state, due_at = p.due_at, waits = p.waits, wish = null, token = m.token + 1, holder = null,
+  leased_at = null, lease_until = null, expires_at = null
+from parked p
+where m.id = p.id
+returning id, token - 1, case when state = 'ready' then max(0, due_at - cast(round(unixepoch('subsec') * 1000) as integer)) end;
+-- values: 253402300799000, 253402300799000, "[{\"id\":7,\"token\":3,\"state\":\"ready\",\"reason\":\"it's \\\"$1\\\" ?1\",\"waits\":[{\"key\":\"it's \\\"$1\\\" ?1\",\"place\":2,\"kind\":\"step\",\"delay_ms\":5,\"topic\":\"it's \\\"$1\\\" ?1\"}]}]", "it's \"$1\" ?1"
+
+-- pauseRun 1
+/* pgqrs:pauseRun */ update "pgqrs_messages" as m
+set state = case when state = 'leased' then state else 'paused' end,
+  wish = case when state = 'leased' then 'pause' end
+where id = ?1 and state in ('ready', 'leased', 'blocked')
+returning (select q.name from "pgqrs_queues" q where q.id = queue_id);
+-- values: 7
+
+-- receiveMail 1
+/* pgqrs:receiveMail */ update "pgqrs_mailbox" set taken_by = t.key
+from (
+  select i.value ->> 'key' as key, (select min(b.id) from "pgqrs_mailbox" b where b.run_id = m.id and b.topic = i.value ->> 'topic' and b.taken_by is null) as mail_id
+  from json_each(?1) i cross join "pgqrs_messages" m on m.id = i.value ->> 'id' 
+where m.id = i.value ->> 'id' and m.state = 'leased' and m.holder = ?2 and m.token = i.value ->> 'token' and not exists (select 1 from "pgqrs_steps" s
+    where s.run_id = m.id and s.key = i.value ->> 'key' and s.state in ('succeeded', 'failed'))
+) t
+where id = t.mail_id;
+-- values: "[{\"id\":7,\"token\":3,\"key\":\"it's \\\"$1\\\" ?1\",\"place\":2,\"kind\":\"step\",\"topic\":\"it's \\\"$1\\\" ?1\",\"delay_ms\":5,\"nothing\":\"null\",\"ending\":4}]", "it's \"$1\" ?1"
+/* pgqrs:receiveMail */ insert into "pgqrs_steps" as s (
+  run_id, key, place, kind, state, due_at, child_id, started_at
+)
+select m.id, i.value ->> 'key', i.value ->> 'place', i.value ->> 'kind', 'waiting',
+  cast(coalesce(i.value ->> 'at_ms', cast(round(unixepoch('subsec') * 1000) as integer) + (i.value ->> 'delay_ms')) as integer), i.value ->> 'child_id', cast(round(unixepoch('subsec') * 1000) as integer)
+from json_each(?1) i cross join "pgqrs_messages" m on m.id = i.value ->> 'id' 
+where m.id = i.value ->> 'id' and m.state = 'leased' and m.holder = ?2 and m.token = i.value ->> 'token'
+on conflict (run_id, key) do update set child_id = coalesce(excluded.child_id, s.child_id) where s.state = 'waiting';
+-- values: "[{\"id\":7,\"token\":3,\"key\":\"it's \\\"$1\\\" ?1\",\"place\":2,\"kind\":\"step\",\"topic\":\"it's \\\"$1\\\" ?1\",\"delay_ms\":5,\"nothing\":\"null\",\"ending\":4}]", "it's \"$1\" ?1"
+/* pgqrs:receiveMail */ update "pgqrs_steps" as s
+set state = case when r.is_failed then 'failed' else 'succeeded' end, ending = r.ending, ended_at = cast(round(unixepoch('subsec') * 1000) as integer),
+  value = case when r.is_failed then null else r.value end, error = case when r.is_failed then r.value end,
+  size = length(r.value)
+from (
+  select m.id, i.value ->> 'key' as key, case when b.id is null then i.value ->> 'nothing' else b.payload end as value,
+    b.id as mail_id, i.value ->> 'ending' as ending,
+    i.value ->> 'kind' = 'call' and coalesce(b.payload ->> 'outcome' <> 'succeeded', 0) as is_failed
+  from json_each(?1) i cross join "pgqrs_messages" m on m.id = i.value ->> 'id' left join "pgqrs_mailbox" b on b.run_id = m.id and b.taken_by = i.value ->> 'key'
+where m.id = i.value ->> 'id' and m.state = 'leased' and m.holder = ?2 and m.token = i.value ->> 'token'
+) r
+where s.run_id = r.id and s.key = r.key and s.state = 'waiting' and (r.mail_id is not null or s.due_at <= cast(round(unixepoch('subsec') * 1000) as integer));
+-- values: "[{\"id\":7,\"token\":3,\"key\":\"it's \\\"$1\\\" ?1\",\"place\":2,\"kind\":\"step\",\"topic\":\"it's \\\"$1\\\" ?1\",\"delay_ms\":5,\"nothing\":\"null\",\"ending\":4}]", "it's \"$1\" ?1"
+/* pgqrs:receiveMail */ select m.id, m.token, s.key, s.state, coalesce(s.error, s.value), s.due_at - cast(round(unixepoch('subsec') * 1000) as integer), m.wish
+from json_each(?1) i cross join "pgqrs_messages" m on m.id = i.value ->> 'id' join "pgqrs_steps" s on s.run_id = m.id and s.key = i.value ->> 'key'
+where m.id = i.value ->> 'id' and m.state = 'leased' and m.holder = ?2 and m.token = i.value ->> 'token';
+-- values: "[{\"id\":7,\"token\":3,\"key\":\"it's \\\"$1\\\" ?1\",\"place\":2,\"kind\":\"step\",\"topic\":\"it's \\\"$1\\\" ?1\",\"delay_ms\":5,\"nothing\":\"null\",\"ending\":4}]", "it's \"$1\" ?1"
+
+-- recordSteps 1
+/* pgqrs:recordSteps */ insert into "pgqrs_steps" as s (
+  run_id, key, place, kind, state, attempts, due_at, child_id, value, size, error, ending, started_at, ended_at
+)
+select m.id, i.value ->> 'key', i.value ->> 'place', i.value ->> 'kind', i.value ->> 'state', i.value ->> 'attempts',
+  cast(coalesce(i.value ->> 'at_ms', cast(round(unixepoch('subsec') * 1000) as integer) + (i.value ->> 'delay_ms')) as integer), i.value ->> 'child_id',
+  i.value ->> 'value', length(i.value ->> 'value'), i.value ->> 'error',
+  i.value ->> 'ending',
+  cast(cast(round(unixepoch('subsec') * 1000) as integer) - (i.value ->> 'took_ms') as integer),
+  case when i.value ->> 'state' in ('succeeded', 'failed') then cast(round(unixepoch('subsec') * 1000) as integer) end
+from json_each(?1) i cross join "pgqrs_messages" m on m.id = i.value ->> 'id' 
+where m.id = i.value ->> 'id' and m.state = 'leased' and m.holder = ?2 and m.token = i.value ->> 'token'
+on conflict (run_id, key) do update
+set state = excluded.state, attempts = excluded.attempts, due_at = excluded.due_at, value = excluded.value,
+  size = excluded.size, error = excluded.error, ending = excluded.ending, ended_at = excluded.ended_at, child_id = coalesce(excluded.child_id, s.child_id)
+where s.state not in ('succeeded', 'failed');
+-- values: "[{\"id\":7,\"token\":3,\"key\":\"it's \\\"$1\\\" ?1\",\"place\":2,\"kind\":\"step\",\"state\":\"succeeded\",\"attempts\":0,\"took_ms\":1.5,\"value\":\"\\\"it's \\\"$1\\\" ?1\\\"\"}]", "it's \"$1\" ?1"
+/* pgqrs:recordSteps */ select distinct m.id, m.token, m.wish, changes() from json_each(?1) i cross join "pgqrs_messages" m on m.id = i.value ->> 'id' 
+where m.id = i.value ->> 'id' and m.state = 'leased' and m.holder = ?2 and m.token = i.value ->> 'token';
+-- values: "[{\"id\":7,\"token\":3,\"key\":\"it's \\\"$1\\\" ?1\",\"place\":2,\"kind\":\"step\",\"state\":\"succeeded\",\"attempts\":0,\"took_ms\":1.5,\"value\":\"\\\"it's \\\"$1\\\" ?1\\\"\"}]", "it's \"$1\" ?1"
+
+-- claimRun 1
+/* pgqrs:claimRun */ update "pgqrs_messages"
+set state = 'leased', token = token + 1, holder = ?1, leased_at = cast(round(unixepoch('subsec') * 1000) as integer),
+  lease_until = cast(round(unixepoch('subsec') * 1000) as integer) + ?2, is_started = 1,
+  crashes = crashes + case when state = 'leased' then 1 else 0 end
+where id = ?3 and (
+  state = 'ready' and due_at <= cast(round(unixepoch('subsec') * 1000) as integer) or state = 'leased' and lease_until <= cast(round(unixepoch('subsec') * 1000) as integer) and crashes + 1 < max_crashes
+)
+returning id, (select q.name from "pgqrs_queues" q where q.id = queue_id),
+  case
+    when state <> 'ready' or due_at <= cast(round(unixepoch('subsec') * 1000) as integer) then state when waits is null then 'delayed' else 'waiting'
+  end,
+  priority, due_at, enqueued_at, token, holder, lease_until,
+  attempts, crashes, max_attempts, key, cast(headers as text), cast(payload as text), cast(error as text),
+  max_crashes, cast(retry as text), cast(progress as text), expires_at;
+-- values: "it's \"$1\" ?1", 5, 7
+
+-- redoStep 1
+/* pgqrs:redoStep */ delete from "pgqrs_steps" as s where s.run_id = ?1 and s.key = ?2 and s.state = 'failed'
+  and s.ended_at < (select m.redo_before from "pgqrs_messages" m where m.id = ?3 and m.holder = ?4 and m.token = ?5)
+returning run_id;
+-- values: 7, "it's \"$1\" ?1", 7, "it's \"$1\" ?1", 3
+/* pgqrs:redoStep */ delete from "pgqrs_mailbox" where changes() > 0 and run_id = ?1 and taken_by = ?2;
+-- values: 7, "it's \"$1\" ?1"
+
+-- resumeRun 1
+/* pgqrs:resumeRun */ update "pgqrs_messages" as m
+set state = case when state = 'leased' then state else 'ready' end, wish = null,
+  waits = case when state = 'blocked' then null else waits end, due_at = case
+    when state = 'blocked' or state = 'paused' and exists (
+      select 1 from "pgqrs_mailbox" b where b.run_id = ?1 and b.taken_by is null and b.topic in (select w.value ->> 'topic' from json_each(waits) w)
+    ) then cast(round(unixepoch('subsec') * 1000) as integer)
+    else due_at
+  end
+where id = ?2 and (state in ('paused', 'blocked') or wish is not null)
+returning (select q.name from "pgqrs_queues" q where q.id = queue_id);
+-- values: 7, 7
+
+-- retryRun 1
+/* pgqrs:retryRun */ insert into "pgqrs_messages" as m (id, queue_id, state, priority, due_at, enqueued_at, token, max_attempts, max_crashes, key, type, headers, retry, payload, error, redo_before) select id, queue_id, 'ready', priority, cast(round(unixepoch('subsec') * 1000) as integer), enqueued_at, token + 1, max_attempts, max_crashes, key, type, headers, retry,
+  payload, error, cast(round(unixepoch('subsec') * 1000) as integer) from "pgqrs_archive" a where a.id = ?1 and a.outcome in ('failed', 'cancelled')
+returning (select q.name from "pgqrs_queues" q where q.id = queue_id);
+-- values: 7
+/* pgqrs:retryRun */ delete from "pgqrs_mailbox"
+where run_id = ?1 and taken_by is null and topic like '$child/%' and payload ->> 'outcome' <> 'succeeded' and exists (select 1 from "pgqrs_archive" a where a.id = ?2 and a.outcome in ('failed', 'cancelled'));
+-- values: 7, 7
+/* pgqrs:retryRun */ delete from "pgqrs_steps"
+where run_id = ?1 and kind = 'call' and state = 'waiting' and exists (
+  select 1 from "pgqrs_archive" c where c.id = child_id and c.outcome <> 'succeeded'
+) and exists (select 1 from "pgqrs_archive" a where a.id = ?2 and a.outcome in ('failed', 'cancelled'));
+-- values: 7, 7
+/* pgqrs:retryRun */ delete from "pgqrs_archive" as a where a.id = ?1 and a.outcome in ('failed', 'cancelled');
+-- values: 7
+
+-- runDue 1
+/* pgqrs:runDue */ select case state when 'ready' then due_at when 'leased' then lease_until end - cast(round(unixepoch('subsec') * 1000) as integer) from "pgqrs_messages" where id = ?1;
+-- values: 7
+
+-- runState 1
+/* pgqrs:runState */ select case
+    when state <> 'ready' or due_at <= cast(round(unixepoch('subsec') * 1000) as integer) then state when waits is null then 'delayed' else 'waiting'
+  end from "pgqrs_messages" where id = ?1
+union all
+select outcome from "pgqrs_archive" where id = ?2;
+-- values: 7, 7
+
+-- sendMail 1
+/* pgqrs:sendMail */ insert into "pgqrs_mailbox" (run_id, topic, key, payload, sent_at)
+select m.id, ?1, ?2, ?3, cast(round(unixepoch('subsec') * 1000) as integer) from "pgqrs_messages" m where m.id = ?4
+on conflict do nothing;
+-- values: "it's \"$1\" ?1", "it's \"$1\" ?1", "\"it's \"$1\" ?1\"", 7
+/* pgqrs:sendMail */ update "pgqrs_messages" set due_at = cast(round(unixepoch('subsec') * 1000) as integer)
+where id = ?1 and state = 'ready' and due_at > cast(round(unixepoch('subsec') * 1000) as integer)
+  and exists (select 1 from json_each(waits) w where w.value ->> 'topic' = ?2);
+-- values: 7, "it's \"$1\" ?1"
+/* pgqrs:sendMail */ select 'sent', (select q.name from "pgqrs_queues" q where q.id = queue_id) from "pgqrs_messages" m where m.id = ?1
+union all
+select 'ended', null from "pgqrs_archive" where id = ?2;
+-- values: 7, 7
+
+-- sendMail 2
+/* pgqrs:sendMail */ insert into "pgqrs_mailbox" (run_id, topic, key, payload, sent_at)
+select m.id, ?1, ?2, ?3, cast(round(unixepoch('subsec') * 1000) as integer) from "pgqrs_messages" m where m.id = ?4
+on conflict do nothing;
+-- values: "it's \"$1\" ?1", null, "null", 7
+/* pgqrs:sendMail */ update "pgqrs_messages" set due_at = cast(round(unixepoch('subsec') * 1000) as integer)
+where id = ?1 and state = 'ready' and due_at > cast(round(unixepoch('subsec') * 1000) as integer)
+  and exists (select 1 from json_each(waits) w where w.value ->> 'topic' = ?2);
+-- values: 7, "it's \"$1\" ?1"
+/* pgqrs:sendMail */ select 'sent', (select q.name from "pgqrs_queues" q where q.id = queue_id) from "pgqrs_messages" m where m.id = ?1
+union all
+select 'ended', null from "pgqrs_archive" where id = ?2;
+-- values: 7, 7
+
+-- wakeRun 1
+/* pgqrs:wakeRun */ update "pgqrs_steps" set due_at = cast(round(unixepoch('subsec') * 1000) as integer)
+where run_id = ?1 and state in ('waiting', 'retrying') and kind not in ('call', 'receive') and due_at > cast(round(unixepoch('subsec') * 1000) as integer)
+  and exists (select 1 from "pgqrs_messages" m where m.id = run_id and m.state in ('ready', 'leased'))
+returning (select q.name from "pgqrs_queues" q join "pgqrs_messages" m on q.id = m.queue_id
+  where m.id = run_id);
+-- values: 7
+/* pgqrs:wakeRun */ update "pgqrs_messages" set due_at = cast(round(unixepoch('subsec') * 1000) as integer)
+where id = ?1 and state = 'ready' and waits is not null and due_at > cast(round(unixepoch('subsec') * 1000) as integer) and changes() > 0;
+-- values: 7
+
 -- listMessages 1
 /* pgqrs:listMessages */ select id, (select q.name from "pgqrs_queues" q where q.id = queue_id),
-  case when state = 'ready' and due_at > cast(round(unixepoch('subsec') * 1000) as integer) then 'delayed' else state end,
+  case
+    when state <> 'ready' or due_at <= cast(round(unixepoch('subsec') * 1000) as integer) then state when waits is null then 'delayed' else 'waiting'
+  end,
   priority, due_at, enqueued_at, token, holder, lease_until,
   attempts, crashes, max_attempts, key, cast(headers as text), cast(payload as text), cast(error as text),
   max_crashes, cast(retry as text), cast(progress as text), expires_at from "pgqrs_messages" where id > ?1 order by id limit ?2;
@@ -889,11 +1206,88 @@ where not exists (select 1 from "pgqrs_messages" m where m.id = i.value);
 
 -- listMessages 2
 /* pgqrs:listMessages */ select id, (select q.name from "pgqrs_queues" q where q.id = queue_id),
-  case when state = 'ready' and due_at > cast(round(unixepoch('subsec') * 1000) as integer) then 'delayed' else state end,
+  case
+    when state <> 'ready' or due_at <= cast(round(unixepoch('subsec') * 1000) as integer) then state when waits is null then 'delayed' else 'waiting'
+  end,
   priority, due_at, enqueued_at, token, holder, lease_until,
   attempts, crashes, max_attempts, key, cast(headers as text), cast(payload as text), cast(error as text),
   max_crashes, cast(retry as text), cast(progress as text), expires_at from "pgqrs_messages" where id > ?1 and queue_id = (select q.id from "pgqrs_queues" q where q.name = ?2) and type = ?3 and key = ?4 and state = 'leased' order by id limit ?5;
 -- values: 7, "queue it's \"$1\" ?1", "it's \"$1\" ?1", "it's \"$1\" ?1", 10
+
+-- listRuns 1
+/* pgqrs:listRuns */ select id, workflow, status, key, priority, enqueued_at,
+  due_at, ended_at, attempts, crashes, worker, lease_until,
+  cast(waits as text), reason, cast(error as text), parent_id, queue_paused_at,
+  (select count(*) from "pgqrs_steps" s where s.run_id = r.id) as steps, (select count(*) from "pgqrs_steps" s where s.run_id = r.id and (s.state in ('succeeded', 'failed') or s.kind = 'sleep' and s.due_at <= cast(round(unixepoch('subsec') * 1000) as integer))) as ended_steps
+from (
+select id, workflow, status, key, priority, enqueued_at, due_at, ended_at, attempts, crashes, worker, lease_until, waits, reason, error, parent_id, queue_paused_at from (select m.id, q.name as workflow, case
+    when m.state <> 'ready' or m.due_at <= cast(round(unixepoch('subsec') * 1000) as integer) then m.state when m.waits is null then 'delayed' else 'waiting'
+  end as status, m.key, m.priority, m.enqueued_at,
+  case when m.state = 'ready' and m.due_at < 253402300799000 then m.due_at end as due_at, null as ended_at,
+  m.attempts, m.crashes, substr(m.holder, 1, length(m.holder) - 9) as worker, m.lease_until,
+  case when (m.state in ('blocked', 'paused') or m.state = 'ready' and m.due_at > cast(round(unixepoch('subsec') * 1000) as integer)) then m.waits end as waits,
+  case when m.state = 'blocked' then m.waits -> 0 ->> 'reason' end as reason, m.error, nullif(cast(coalesce(
+    m.headers ->> '$."pgqrs-parent"', case when m.key glob '$run/[0-9]*' then substr(m.key, 6) end
+  ) as integer), 0) as parent_id,
+  q.paused_at as queue_paused_at
+from "pgqrs_messages" m join "pgqrs_queues" q on q.id = m.queue_id
+where q.is_workflow and true and true
+order by m.id desc limit ?1) live
+union all
+select id, workflow, status, key, priority, enqueued_at, due_at, ended_at, attempts, crashes, worker, lease_until, waits, reason, error, parent_id, queue_paused_at from (select a.id, q.name as workflow, a.outcome as status, a.key, a.priority, a.enqueued_at,
+  null as due_at, a.archived_at as ended_at, a.attempts, a.crashes, a.archived_by as worker,
+  null as lease_until, null as waits, a.reason, a.error, nullif(cast(coalesce(
+    a.headers ->> '$."pgqrs-parent"', case when a.key glob '$run/[0-9]*' then substr(a.key, 6) end
+  ) as integer), 0) as parent_id,
+  q.paused_at as queue_paused_at
+from "pgqrs_archive" a join "pgqrs_queues" q on q.id = a.queue_id
+where q.is_workflow and true and true
+order by a.id desc limit ?2) ended
+) r
+order by id desc limit ?3;
+-- values: 10, 10, 10
+
+-- listRuns 2
+/* pgqrs:listRuns */ select id, workflow, status, key, priority, enqueued_at,
+  due_at, ended_at, attempts, crashes, worker, lease_until,
+  cast(waits as text), reason, cast(error as text), parent_id, queue_paused_at,
+  (select count(*) from "pgqrs_steps" s where s.run_id = r.id) as steps, (select count(*) from "pgqrs_steps" s where s.run_id = r.id and (s.state in ('succeeded', 'failed') or s.kind = 'sleep' and s.due_at <= cast(round(unixepoch('subsec') * 1000) as integer))) as ended_steps
+from (
+select id, workflow, status, key, priority, enqueued_at, due_at, ended_at, attempts, crashes, worker, lease_until, waits, reason, error, parent_id, queue_paused_at from (select m.id, q.name as workflow, case
+    when m.state <> 'ready' or m.due_at <= cast(round(unixepoch('subsec') * 1000) as integer) then m.state when m.waits is null then 'delayed' else 'waiting'
+  end as status, m.key, m.priority, m.enqueued_at,
+  case when m.state = 'ready' and m.due_at < 253402300799000 then m.due_at end as due_at, null as ended_at,
+  m.attempts, m.crashes, substr(m.holder, 1, length(m.holder) - 9) as worker, m.lease_until,
+  case when (m.state in ('blocked', 'paused') or m.state = 'ready' and m.due_at > cast(round(unixepoch('subsec') * 1000) as integer)) then m.waits end as waits,
+  case when m.state = 'blocked' then m.waits -> 0 ->> 'reason' end as reason, m.error, nullif(cast(coalesce(
+    m.headers ->> '$."pgqrs-parent"', case when m.key glob '$run/[0-9]*' then substr(m.key, 6) end
+  ) as integer), 0) as parent_id,
+  q.paused_at as queue_paused_at
+from "pgqrs_messages" m join "pgqrs_queues" q on q.id = m.queue_id
+where q.is_workflow and m.state = 'ready' and m.due_at > cast(round(unixepoch('subsec') * 1000) as integer) and m.waits is not null and m.queue_id = (select q.id from "pgqrs_queues" q where q.name = ?1) and m.key = ?2 and m.id < ?3
+order by m.id desc limit ?4) live
+) r
+order by id desc limit ?5;
+-- values: "queue it's \"$1\" ?1", "it's \"$1\" ?1", 7, 10, 10
+
+-- listRuns 3
+/* pgqrs:listRuns */ select id, workflow, status, key, priority, enqueued_at,
+  due_at, ended_at, attempts, crashes, worker, lease_until,
+  cast(waits as text), reason, cast(error as text), parent_id, queue_paused_at,
+  (select count(*) from "pgqrs_steps" s where s.run_id = r.id) as steps, (select count(*) from "pgqrs_steps" s where s.run_id = r.id and (s.state in ('succeeded', 'failed') or s.kind = 'sleep' and s.due_at <= cast(round(unixepoch('subsec') * 1000) as integer))) as ended_steps
+from (
+select id, workflow, status, key, priority, enqueued_at, due_at, ended_at, attempts, crashes, worker, lease_until, waits, reason, error, parent_id, queue_paused_at from (select a.id, q.name as workflow, a.outcome as status, a.key, a.priority, a.enqueued_at,
+  null as due_at, a.archived_at as ended_at, a.attempts, a.crashes, a.archived_by as worker,
+  null as lease_until, null as waits, a.reason, a.error, nullif(cast(coalesce(
+    a.headers ->> '$."pgqrs-parent"', case when a.key glob '$run/[0-9]*' then substr(a.key, 6) end
+  ) as integer), 0) as parent_id,
+  q.paused_at as queue_paused_at
+from "pgqrs_archive" a join "pgqrs_queues" q on q.id = a.queue_id
+where q.is_workflow and a.outcome = 'failed' and a.enqueued_at >= ?1 and a.enqueued_at < ?2
+order by a.id desc limit ?3) ended
+) r
+order by id desc limit ?4;
+-- values: 1800000000123, 1900000000000, 10, 10
 
 -- listMigrations 1
 /* pgqrs:listMigrations */ select version, name, cast(objects as text) from "pgqrs_migrations" order by version;
@@ -901,7 +1295,7 @@ where not exists (select 1 from "pgqrs_messages" m where m.id = i.value);
 -- listQueues 1
 /* pgqrs:listQueues */ select id, name, created_at as created_ms,
   updated_at as updated_ms, paused_at as paused_ms, lease_ms, max_attempts, max_crashes, cast(backoff as text), retention_ms, concurrency,
-  dead_retention_ms from "pgqrs_queues" order by name;
+  dead_retention_ms, case when is_workflow then 1 else 0 end as is_workflow from "pgqrs_queues" order by name;
 
 -- listWorkers 1
 /* pgqrs:listWorkers */ select coalesce(w.name, h.name), cast(coalesce(w.queues, h.queues) as text),
@@ -1059,13 +1453,21 @@ returning id;
 /* pgqrs:purgeKeys */ select changes();
 
 -- purgeQueue 1
-/* pgqrs:purgeQueue */ delete from "pgqrs_messages" where id in (select id from "pgqrs_messages" where queue_id = (select q.id from "pgqrs_queues" q where q.name = ?1) and state = 'ready' limit ?2);
--- values: "queue it's \"$1\" ?1", 2000
+/* pgqrs:purgeQueue */ delete from "pgqrs_steps" where run_id in (select id from "pgqrs_messages" where queue_id = (select q.id from "pgqrs_queues" q where q.name = ?1) and state = 'ready' union all select id from "pgqrs_messages" where queue_id = (select q.id from "pgqrs_queues" q where q.name = ?2) and state in ('blocked', 'paused') limit ?3);
+-- values: "queue it's \"$1\" ?1", "queue it's \"$1\" ?1", 2000
+/* pgqrs:purgeQueue */ delete from "pgqrs_mailbox" where run_id in (select id from "pgqrs_messages" where queue_id = (select q.id from "pgqrs_queues" q where q.name = ?1) and state = 'ready' union all select id from "pgqrs_messages" where queue_id = (select q.id from "pgqrs_queues" q where q.name = ?2) and state in ('blocked', 'paused') limit ?3);
+-- values: "queue it's \"$1\" ?1", "queue it's \"$1\" ?1", 2000
+/* pgqrs:purgeQueue */ delete from "pgqrs_messages" where id in (select id from "pgqrs_messages" where queue_id = (select q.id from "pgqrs_queues" q where q.name = ?1) and state = 'ready' union all select id from "pgqrs_messages" where queue_id = (select q.id from "pgqrs_queues" q where q.name = ?2) and state in ('blocked', 'paused') limit ?3);
+-- values: "queue it's \"$1\" ?1", "queue it's \"$1\" ?1", 2000
 /* pgqrs:purgeQueue */ select changes();
 
 -- purgeQueue 2
-/* pgqrs:purgeQueue */ delete from "pgqrs_messages" where id in (select id from "pgqrs_messages" where queue_id = (select q.id from "pgqrs_queues" q where q.name = ?1) and state = 'ready' union all select id from "pgqrs_messages" where queue_id = (select q.id from "pgqrs_queues" q where q.name = ?2) and state = 'leased' limit ?3);
--- values: "queue it's \"$1\" ?1", "queue it's \"$1\" ?1", 2000
+/* pgqrs:purgeQueue */ delete from "pgqrs_steps" where run_id in (select id from "pgqrs_messages" where queue_id = (select q.id from "pgqrs_queues" q where q.name = ?1) and state = 'ready' union all select id from "pgqrs_messages" where queue_id = (select q.id from "pgqrs_queues" q where q.name = ?2) and state = 'leased' union all select id from "pgqrs_messages" where queue_id = (select q.id from "pgqrs_queues" q where q.name = ?3) and state in ('blocked', 'paused') limit ?4);
+-- values: "queue it's \"$1\" ?1", "queue it's \"$1\" ?1", "queue it's \"$1\" ?1", 2000
+/* pgqrs:purgeQueue */ delete from "pgqrs_mailbox" where run_id in (select id from "pgqrs_messages" where queue_id = (select q.id from "pgqrs_queues" q where q.name = ?1) and state = 'ready' union all select id from "pgqrs_messages" where queue_id = (select q.id from "pgqrs_queues" q where q.name = ?2) and state = 'leased' union all select id from "pgqrs_messages" where queue_id = (select q.id from "pgqrs_queues" q where q.name = ?3) and state in ('blocked', 'paused') limit ?4);
+-- values: "queue it's \"$1\" ?1", "queue it's \"$1\" ?1", "queue it's \"$1\" ?1", 2000
+/* pgqrs:purgeQueue */ delete from "pgqrs_messages" where id in (select id from "pgqrs_messages" where queue_id = (select q.id from "pgqrs_queues" q where q.name = ?1) and state = 'ready' union all select id from "pgqrs_messages" where queue_id = (select q.id from "pgqrs_queues" q where q.name = ?2) and state = 'leased' union all select id from "pgqrs_messages" where queue_id = (select q.id from "pgqrs_queues" q where q.name = ?3) and state in ('blocked', 'paused') limit ?4);
+-- values: "queue it's \"$1\" ?1", "queue it's \"$1\" ?1", "queue it's \"$1\" ?1", 2000
 /* pgqrs:purgeQueue */ select changes();
 
 -- registerWorker 1
@@ -1085,7 +1487,7 @@ returning case when paused_at is null then 0 else 1 end;
 
 -- releaseLeased 1
 /* pgqrs:releaseLeased */ update "pgqrs_messages" as m
-set state = 'ready', due_at = cast(round(unixepoch('subsec') * 1000) as integer) + (i.value ->> 'delay_ms'), token = m.token + 1,
+set state = case when m.wish = 'pause' then 'paused' else 'ready' end, wish = null, due_at = cast(round(unixepoch('subsec') * 1000) as integer) + (i.value ->> 'delay_ms'), token = m.token + 1,
   holder = null, leased_at = null, lease_until = null
 from json_each(?1) i
 where m.id = i.value ->> 'id' and m.state = 'leased' and m.holder = ?2 and m.token = coalesce(i.value ->> 'token', m.token)
@@ -1097,8 +1499,8 @@ returning id;
 -- values: "queue it's \"$1\" ?1", "it's \"$1\" ?1", "[7]"
 
 -- replayArchived 1
-/* pgqrs:replayArchived */ insert into "pgqrs_messages" (id, queue_id, state, priority, due_at, enqueued_at, token, max_attempts, max_crashes, key, type, headers, retry, payload, error) select id, queue_id, 'ready', priority, cast(round(unixepoch('subsec') * 1000) as integer), enqueued_at, token + 1, max_attempts, max_crashes, key, type, headers, retry,
-  payload, error from "pgqrs_archive"
+/* pgqrs:replayArchived */ insert into "pgqrs_messages" (id, queue_id, state, priority, due_at, enqueued_at, token, max_attempts, max_crashes, key, type, headers, retry, payload, error, redo_before) select id, queue_id, 'ready', priority, cast(round(unixepoch('subsec') * 1000) as integer), enqueued_at, token + 1, max_attempts, max_crashes, key, type, headers, retry,
+  payload, error, cast(round(unixepoch('subsec') * 1000) as integer) from "pgqrs_archive"
 where id in (select id from "pgqrs_archive" where true and id in (select value from json_each(?1)) order by archived_at, id limit ?2) returning id;
 -- values: "[1,2]", 2
 /* pgqrs:replayArchived */ delete from "pgqrs_archive"
@@ -1106,8 +1508,8 @@ where id in (select id from "pgqrs_archive" where true and id in (select value f
 -- values: "[1,2]", 2
 
 -- replayArchived 2
-/* pgqrs:replayArchived */ insert into "pgqrs_messages" (id, queue_id, state, priority, due_at, enqueued_at, token, max_attempts, max_crashes, key, type, headers, retry, payload, error) select id, queue_id, 'ready', priority, cast(round(unixepoch('subsec') * 1000) as integer), enqueued_at, token + 1, max_attempts, max_crashes, key, type, headers, retry,
-  payload, error from "pgqrs_archive"
+/* pgqrs:replayArchived */ insert into "pgqrs_messages" (id, queue_id, state, priority, due_at, enqueued_at, token, max_attempts, max_crashes, key, type, headers, retry, payload, error, redo_before) select id, queue_id, 'ready', priority, cast(round(unixepoch('subsec') * 1000) as integer), enqueued_at, token + 1, max_attempts, max_crashes, key, type, headers, retry,
+  payload, error, cast(round(unixepoch('subsec') * 1000) as integer) from "pgqrs_archive"
 where id in (select id from "pgqrs_archive" where outcome = 'failed' and queue_id = (select q.id from "pgqrs_queues" q where q.name = ?1) order by archived_at, id limit ?2) returning id;
 -- values: "queue it's \"$1\" ?1", 100
 /* pgqrs:replayArchived */ delete from "pgqrs_archive"
@@ -1123,7 +1525,8 @@ where id in (select id from "pgqrs_archive" where outcome = 'failed' and queue_i
   cast(round(unixepoch('subsec') * 1000) as integer) - min(m.due_at) filter (where m.state = 'ready' and m.due_at <= cast(round(unixepoch('subsec') * 1000) as integer)),
   cast(round(unixepoch('subsec') * 1000) as integer) - min(m.leased_at),
   max(m.enqueued_at),
-  count(m.id) filter (where m.state = 'leased' and m.lease_until <= cast(round(unixepoch('subsec') * 1000) as integer))
+  count(m.id) filter (where m.state = 'leased' and m.lease_until <= cast(round(unixepoch('subsec') * 1000) as integer)),
+  count(m.id) filter (where m.state in ('blocked', 'paused'))
 from "pgqrs_queues" q left join "pgqrs_messages" m on m.queue_id = q.id
 where coalesce(?4, q.name) = q.name
 group by q.id, q.name, q.paused_at
@@ -1139,7 +1542,8 @@ order by q.name;
   cast(round(unixepoch('subsec') * 1000) as integer) - min(m.due_at) filter (where m.state = 'ready' and m.due_at <= cast(round(unixepoch('subsec') * 1000) as integer)),
   cast(round(unixepoch('subsec') * 1000) as integer) - min(m.leased_at),
   max(m.enqueued_at),
-  count(m.id) filter (where m.state = 'leased' and m.lease_until <= cast(round(unixepoch('subsec') * 1000) as integer))
+  count(m.id) filter (where m.state = 'leased' and m.lease_until <= cast(round(unixepoch('subsec') * 1000) as integer)),
+  count(m.id) filter (where m.state in ('blocked', 'paused'))
 from "pgqrs_queues" q left join "pgqrs_messages" m on m.queue_id = q.id
 where coalesce(?4, q.name) = q.name
 group by q.id, q.name, q.paused_at
@@ -1184,7 +1588,7 @@ returning id, ?4, outcome, priority, enqueued_at, enqueued_at, token, null, null
 /* pgqrs:settleAndClaim */ update "pgqrs_messages"
 set state = 'leased', token = token + 1, holder = ?1, leased_at = cast(round(unixepoch('subsec') * 1000) as integer),
   lease_until = cast(round(unixepoch('subsec') * 1000) as integer) + coalesce(?2, (select q.lease_ms from "pgqrs_queues" q where q.id = queue_id), ?3),
-  is_started = ?4,
+  is_started = ?4, waits = null,
   max_attempts = coalesce(retry ->> 'maxAttempts', ?5, (select q.max_attempts from "pgqrs_queues" q where q.id = queue_id))
 where id in (
   select id from (
@@ -1253,7 +1657,9 @@ where id in (
   ), 0)
 ) and coalesce(expires_at > cast(round(unixepoch('subsec') * 1000) as integer), 1)
 returning id, ?30,
-  case when state = 'ready' and due_at > cast(round(unixepoch('subsec') * 1000) as integer) then 'delayed' else state end,
+  case
+    when state <> 'ready' or due_at <= cast(round(unixepoch('subsec') * 1000) as integer) then state when waits is null then 'delayed' else 'waiting'
+  end,
   priority, due_at, enqueued_at, token, holder, lease_until,
   attempts, crashes, max_attempts, key, cast(headers as text), cast(payload as text), cast(error as text),
   max_crashes, cast(retry as text), cast(progress as text), expires_at;
@@ -1343,33 +1749,39 @@ returning next_at, key_queue_id, key;
 -- values: 60000, 60000, 1
 
 -- updateMessage 1
-/* pgqrs:updateMessage */ update "pgqrs_messages" set state = 'ready', due_at = case when state = 'leased' then cast(round(unixepoch('subsec') * 1000) as integer) else due_at end, priority = coalesce(?1, priority),
+/* pgqrs:updateMessage */ update "pgqrs_messages" set state = case when state in ('blocked', 'paused') then state else 'ready' end, due_at = case when state = 'leased' then cast(round(unixepoch('subsec') * 1000) as integer) else due_at end, priority = coalesce(?1, priority),
   -- Only a lease that is taken away is a delivery that has ended.
   token = token + case when state = 'leased' then 1 else 0 end,
   holder = null, leased_at = null, lease_until = null where id = ?2 returning id, (select q.name from "pgqrs_queues" q where q.id = queue_id),
-  case when state = 'ready' and due_at > cast(round(unixepoch('subsec') * 1000) as integer) then 'delayed' else state end,
+  case
+    when state <> 'ready' or due_at <= cast(round(unixepoch('subsec') * 1000) as integer) then state when waits is null then 'delayed' else 'waiting'
+  end,
   priority, due_at, enqueued_at, token, holder, lease_until,
   attempts, crashes, max_attempts, key, cast(headers as text), cast(payload as text), cast(error as text),
   max_crashes, cast(retry as text), cast(progress as text), expires_at;
 -- values: null, 7
 
 -- updateMessage 2
-/* pgqrs:updateMessage */ update "pgqrs_messages" set state = 'ready', due_at = cast(round(unixepoch('subsec') * 1000) as integer) + ?1, priority = coalesce(?2, priority),
+/* pgqrs:updateMessage */ update "pgqrs_messages" set state = case when state in ('blocked', 'paused') then state else 'ready' end, due_at = cast(round(unixepoch('subsec') * 1000) as integer) + ?1, priority = coalesce(?2, priority),
   -- Only a lease that is taken away is a delivery that has ended.
   token = token + case when state = 'leased' then 1 else 0 end,
   holder = null, leased_at = null, lease_until = null where id = ?3 returning id, (select q.name from "pgqrs_queues" q where q.id = queue_id),
-  case when state = 'ready' and due_at > cast(round(unixepoch('subsec') * 1000) as integer) then 'delayed' else state end,
+  case
+    when state <> 'ready' or due_at <= cast(round(unixepoch('subsec') * 1000) as integer) then state when waits is null then 'delayed' else 'waiting'
+  end,
   priority, due_at, enqueued_at, token, holder, lease_until,
   attempts, crashes, max_attempts, key, cast(headers as text), cast(payload as text), cast(error as text),
   max_crashes, cast(retry as text), cast(progress as text), expires_at;
 -- values: 5, 9, 7
 
 -- updateMessage 3
-/* pgqrs:updateMessage */ update "pgqrs_messages" set state = 'ready', due_at = ?1, priority = coalesce(?2, priority),
+/* pgqrs:updateMessage */ update "pgqrs_messages" set state = case when state in ('blocked', 'paused') then state else 'ready' end, due_at = ?1, priority = coalesce(?2, priority),
   -- Only a lease that is taken away is a delivery that has ended.
   token = token + case when state = 'leased' then 1 else 0 end,
   holder = null, leased_at = null, lease_until = null where id = ?3 returning id, (select q.name from "pgqrs_queues" q where q.id = queue_id),
-  case when state = 'ready' and due_at > cast(round(unixepoch('subsec') * 1000) as integer) then 'delayed' else state end,
+  case
+    when state <> 'ready' or due_at <= cast(round(unixepoch('subsec') * 1000) as integer) then state when waits is null then 'delayed' else 'waiting'
+  end,
   priority, due_at, enqueued_at, token, holder, lease_until,
   attempts, crashes, max_attempts, key, cast(headers as text), cast(payload as text), cast(error as text),
   max_crashes, cast(retry as text), cast(progress as text), expires_at;
@@ -1379,14 +1791,14 @@ returning next_at, key_queue_id, key;
 /* pgqrs:updateQueue */ update "pgqrs_queues" set updated_at = cast(round(unixepoch('subsec') * 1000) as integer), paused_at = coalesce(paused_at, cast(round(unixepoch('subsec') * 1000) as integer)) where name = ?1
 returning id, name, created_at as created_ms,
   updated_at as updated_ms, paused_at as paused_ms, lease_ms, max_attempts, max_crashes, cast(backoff as text), retention_ms, concurrency,
-  dead_retention_ms;
+  dead_retention_ms, case when is_workflow then 1 else 0 end as is_workflow;
 -- values: "queue it's \"$1\" ?1"
 
 -- updateQueue 2
-/* pgqrs:updateQueue */ update "pgqrs_queues" set updated_at = cast(round(unixepoch('subsec') * 1000) as integer), lease_ms = ?1, max_attempts = ?2, max_crashes = ?3, backoff = ?4, retention_ms = ?5, dead_retention_ms = ?6, concurrency = ?7, paused_at = null where name = ?8
+/* pgqrs:updateQueue */ update "pgqrs_queues" set updated_at = cast(round(unixepoch('subsec') * 1000) as integer), is_workflow = true, lease_ms = ?1, max_attempts = ?2, max_crashes = ?3, backoff = ?4, retention_ms = ?5, dead_retention_ms = ?6, concurrency = ?7, paused_at = null where name = ?8
 returning id, name, created_at as created_ms,
   updated_at as updated_ms, paused_at as paused_ms, lease_ms, max_attempts, max_crashes, cast(backoff as text), retention_ms, concurrency,
-  dead_retention_ms;
+  dead_retention_ms, case when is_workflow then 1 else 0 end as is_workflow;
 -- values: null, 5, 10, "{\"note\":\"x\"}", 1000, null, 3, "queue it's \"$1\" ?1"
 
 -- migration 1
@@ -1507,3 +1919,96 @@ where type || ' ' || name in (select value from json_each('["table pgqrs_migrati
 /* pgqrs:recordMigration */ insert into "pgqrs_migrations" (version, name, applied_at, objects)
 select 2, 'functions', cast(unixepoch('subsec') * 1000 as integer), (select json_group_object(type || ' ' || name, sql) as objects from sqlite_schema
 where type || ' ' || name in (select value from json_each('["table pgqrs_migrations","table pgqrs_queues","table pgqrs_messages","index pgqrs_messages_ready","index pgqrs_messages_leased","table pgqrs_archive","index pgqrs_archive_ended","index pgqrs_archive_dead","table pgqrs_keys","table pgqrs_workers","table pgqrs_maintenance","index pgqrs_messages_expiring","trigger pgqrs_archive_takes"]')));
+
+-- migration 3
+/* pgqrs:migrate runs */ alter table "pgqrs_messages" add column waits text;
+
+/* pgqrs:migrate runs */ alter table "pgqrs_messages" add column wish text;
+
+/* pgqrs:migrate runs */ alter table "pgqrs_messages" add column redo_before integer;
+
+/* pgqrs:migrate runs */ alter table "pgqrs_queues" add column is_workflow integer not null default 0;
+
+/* pgqrs:migrate runs */ create table "pgqrs_steps" (
+  run_id integer not null,
+  key text not null,
+  place integer not null,
+  kind text not null,
+  state text not null,
+  attempts integer not null default 0,
+  due_at integer,
+  child_id integer,
+  value text,
+  size integer,
+  error text,
+  ending integer,
+  started_at integer not null,
+  ended_at integer,
+  primary key (run_id, key)
+) without rowid;
+
+/* pgqrs:migrate runs */ create table "pgqrs_mailbox" (
+  id integer primary key autoincrement,
+  run_id integer not null,
+  topic text not null,
+  key text,
+  payload text,
+  sent_at integer not null,
+  taken_by text
+);
+
+/* pgqrs:migrate runs */ create unique index "pgqrs_mailbox_key" on "pgqrs_mailbox" (run_id, key) where key is not null;
+
+/* pgqrs:migrate runs */ create index "pgqrs_mailbox_topic" on "pgqrs_mailbox" (run_id, topic, id) where taken_by is null;
+
+/* pgqrs:migrate runs */ create index "pgqrs_mailbox_taken" on "pgqrs_mailbox" (run_id, taken_by);
+
+/* pgqrs:migrate runs */ create trigger "pgqrs_archive_tells" after insert on "pgqrs_archive"
+when new.headers ->> '$."pgqrs-parent"' is not null begin
+  insert into "pgqrs_mailbox" (run_id, topic, key, payload, sent_at)
+  select s.run_id, '$child/' || s.key, 'child:' || new.id || ':' || new.token, json_object(
+    'outcome', new.outcome, 'reason', new.reason, 'id', new.id, 'result', json(new.result), 'error', json(new.error)
+  ), new.archived_at
+  from "pgqrs_steps" s where s.run_id = cast(substr(new.headers ->> '$."pgqrs-parent"', 1, instr(new.headers ->> '$."pgqrs-parent"', '/') - 1) as integer) and s.key = substr(new.headers ->> '$."pgqrs-parent"', instr(new.headers ->> '$."pgqrs-parent"', '/') + 1) and s.child_id = new.id
+  on conflict do nothing;
+  update "pgqrs_messages" set due_at = new.archived_at
+  where id = cast(substr(new.headers ->> '$."pgqrs-parent"', 1, instr(new.headers ->> '$."pgqrs-parent"', '/') - 1) as integer) and state = 'ready' and due_at > new.archived_at and exists (
+    select 1 from json_each(waits) w where w.value ->> 'childId' = new.id
+  );
+end;
+
+/* pgqrs:migrate runs */ create trigger "pgqrs_archive_forgets" after delete on "pgqrs_archive"
+when not exists (select 1 from "pgqrs_messages" m where m.id = old.id) begin
+  delete from "pgqrs_steps" where run_id = old.id;
+  delete from "pgqrs_mailbox" where run_id = old.id;
+end;
+
+/* pgqrs:migrate runs */ create view "pgqrs_runs" as
+select id, workflow, status, key, priority, enqueued_at, due_at, ended_at, attempts, crashes, worker, lease_until, waits, reason, error, parent_id, queue_paused_at, (select count(*) from "pgqrs_steps" s where s.run_id = r.id) as steps, (select count(*) from "pgqrs_steps" s where s.run_id = r.id and (s.state in ('succeeded', 'failed') or s.kind = 'sleep' and s.due_at <= cast(round(unixepoch('subsec') * 1000) as integer))) as ended_steps
+from (
+select m.id, q.name as workflow, case
+    when m.state <> 'ready' or m.due_at <= cast(round(unixepoch('subsec') * 1000) as integer) then m.state when m.waits is null then 'delayed' else 'waiting'
+  end as status, m.key, m.priority, m.enqueued_at,
+  case when m.state = 'ready' and m.due_at < 253402300799000 then m.due_at end as due_at, null as ended_at,
+  m.attempts, m.crashes, substr(m.holder, 1, length(m.holder) - 9) as worker, m.lease_until,
+  case when (m.state in ('blocked', 'paused') or m.state = 'ready' and m.due_at > cast(round(unixepoch('subsec') * 1000) as integer)) then m.waits end as waits,
+  case when m.state = 'blocked' then m.waits -> 0 ->> 'reason' end as reason, m.error, nullif(cast(coalesce(
+    m.headers ->> '$."pgqrs-parent"', case when m.key glob '$run/[0-9]*' then substr(m.key, 6) end
+  ) as integer), 0) as parent_id,
+  q.paused_at as queue_paused_at
+from "pgqrs_messages" m join "pgqrs_queues" q on q.id = m.queue_id
+where q.is_workflow
+union all
+select a.id, q.name as workflow, a.outcome as status, a.key, a.priority, a.enqueued_at,
+  null as due_at, a.archived_at as ended_at, a.attempts, a.crashes, a.archived_by as worker,
+  null as lease_until, null as waits, a.reason, a.error, nullif(cast(coalesce(
+    a.headers ->> '$."pgqrs-parent"', case when a.key glob '$run/[0-9]*' then substr(a.key, 6) end
+  ) as integer), 0) as parent_id,
+  q.paused_at as queue_paused_at
+from "pgqrs_archive" a join "pgqrs_queues" q on q.id = a.queue_id
+where q.is_workflow
+) r;
+
+/* pgqrs:recordMigration */ insert into "pgqrs_migrations" (version, name, applied_at, objects)
+select 3, 'runs', cast(unixepoch('subsec') * 1000 as integer), (select json_group_object(type || ' ' || name, sql) as objects from sqlite_schema
+where type || ' ' || name in (select value from json_each('["table pgqrs_migrations","table pgqrs_queues","table pgqrs_messages","index pgqrs_messages_ready","index pgqrs_messages_leased","table pgqrs_archive","index pgqrs_archive_ended","index pgqrs_archive_dead","table pgqrs_keys","table pgqrs_workers","table pgqrs_maintenance","index pgqrs_messages_expiring","trigger pgqrs_archive_takes","table pgqrs_steps","table pgqrs_mailbox","index pgqrs_mailbox_key","index pgqrs_mailbox_topic","index pgqrs_mailbox_taken","trigger pgqrs_archive_tells","trigger pgqrs_archive_forgets","view pgqrs_runs"]')));

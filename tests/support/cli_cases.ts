@@ -34,6 +34,7 @@ const MESSAGE = "id state priority attempts visibleAt worker key payload";
 const ENDED = "id outcome reason attempts archivedAt archivedBy payload";
 const QUEUE = "name pausedAt leaseMs maxAttempts concurrency retentionMs";
 const COUNTS = "queue isPaused ready delayed leased succeeded failed cancelled oldestReadyMs";
+const RUN = "id workflow status why key priority attempts stepCount endedStepCount enqueuedAt dueAt waitsFor";
 const WORKER = "name kind queues seenAt pausedAt leased expired";
 
 /** For each command what it is tried with, on what `openScene` has prepared. */
@@ -203,6 +204,54 @@ export const cases: readonly CommandCase[] = [
     missing: ["dead purge nope --yes"],
     nothing: "dead purge idle --yes",
     preview: "messages",
+    isChange: true,
+  }),
+  tried("workflow list", "workflow list", "workflow ready delayed leased waiting paused blocked succeeded failed", {
+    bad: "workflow list flow",
+  }),
+  tried("workflow start <workflow> [input]", 'workflow start flow {"n":1} --delay 30 --priority 3 --key n', RUN, {
+    bad: "workflow start flow {oops",
+    isChange: true,
+  }),
+  tried("workflow runs", "workflow runs", "id workflow status attempts stepCount enqueuedAt key why", {
+    bad: "workflow runs --status done",
+    missing: ["workflow runs --workflow nope"],
+    nothing: "workflow runs --status failed",
+  }),
+  tried("workflow show <id>", "workflow show 7", "id workflow status why attempts maxAttempts input result childIds", {
+    bad: "workflow show seven",
+    missing: ["workflow show 1", "workflow show 99"],
+  }),
+  tried("workflow cancel <id>", "workflow cancel 7", RUN, {
+    bad: "workflow cancel 7 8 --yes",
+    missing: ["workflow cancel 1 --yes", "workflow cancel 99 --dry-run"],
+    preview: "id workflow status",
+    isChange: true,
+  }),
+  tried("workflow pause <id>", "workflow pause 8", RUN, {
+    bad: "workflow pause",
+    missing: ["workflow pause 1", "workflow pause 99"],
+    isChange: true,
+  }),
+  tried("workflow resume <id>", "workflow resume 9", RUN, {
+    bad: "workflow resume nine",
+    missing: ["workflow resume 1", "workflow resume 99"],
+    isChange: true,
+  }),
+  tried("workflow retry <id>", "workflow retry 10", RUN, {
+    bad: "workflow retry 10 --key k",
+    missing: ["workflow retry 4", "workflow retry 99"],
+    isChange: true,
+  }),
+  tried("workflow wake <id>", "workflow wake 8", RUN, {
+    bad: "workflow wake 0",
+    missing: ["workflow wake 1", "workflow wake 99"],
+    isChange: true,
+  }),
+  tried("workflow send <id> <topic> <payload>", "workflow send 7 approval true --key k", "id topic", {
+    isSilent: true,
+    bad: "workflow send 7 approval {oops",
+    missing: ["workflow send 1 approval true", "workflow send 99 approval true"],
     isChange: true,
   }),
   tried("worker run <queue>", "worker run tasks --exec cat --drain", "queue completed failed dead", {

@@ -5,7 +5,7 @@
  */
 import { randomUUID } from "node:crypto";
 import { copyFileSync, writeFileSync } from "node:fs";
-import { connect, job, type Store } from "../../mod.ts";
+import { connect, job, type Store, workflow } from "../../mod.ts";
 import { bareClient, freshPostgres, freshSqliteFile, sharedPostgres, type TestDatabase } from "./databases.ts";
 import { startWorker, until } from "./running_worker.ts";
 
@@ -39,7 +39,7 @@ export const backends: readonly Backend[] = [
 
 /**
  * Makes a database with the queues "tasks" and "idle". In "tasks" 1 is ready, 2 delayed, 3 leased by "host-1", 4 has
- * succeeded, 5 and 6 are dead letters.
+ * succeeded, 5 and 6 are dead letters. Of the workflow "flow" 7 waits for mail, 8 sleeps, 9 is paused, 10 was cancelled.
  */
 export async function openScene(backend: Backend): Promise<Scene> {
   const original = await backend.bare();
@@ -81,6 +81,22 @@ async function fill(store: Store): Promise<void> {
   const [done] = await consumer.dequeue({ type: "done" });
   await consumer.archive(done ?? 0, { reason: `done ${WILD}`, result: { wild: WILD } });
   await consumer.failMany(await consumer.dequeue({ type: "dead", limit: 2 }), new Error(WILD), { retry: false });
+  await fillRuns(store);
+}
+
+async function fillRuns(store: Store): Promise<void> {
+  const flow = workflow<string, unknown>("flow", async (run, what) => {
+    await run.step(`note ${WILD.slice(0, 20)}`, () => new Map([[what, WILD]]));
+    if (what === "mail") return await run.receive("approval", { timeoutMs: 3_600_000 });
+    await run.sleep("nap", 3_600_000);
+  });
+  const runs = [];
+  for (const what of ["mail", `sleep ${WIDE}${WILD}`, "paused", "cancelled"]) {
+    runs.push(await store.start(flow, what, { key: `run ${what.slice(0, 60)}` }));
+  }
+  await store.worker([flow], { name: "runner" }).drain();
+  await runs[2]?.pause();
+  await runs[3]?.cancel({ reason: `cancelled ${WILD}` });
 }
 
 /** A file that is there, and has nothing in it. */

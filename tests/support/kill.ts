@@ -40,8 +40,9 @@ const BATCH = 100;
 const REST_MS = 300_000;
 
 /** The worker processes: whoever ends is replaced. */
-class Crew implements AsyncDisposable {
+export class Crew implements AsyncDisposable {
   readonly #runtimes = availableRuntimes();
+  readonly #script: URL;
   readonly #args: readonly string[];
   readonly #children: TestProcess[] = [];
   readonly #slots: Promise<void>[] = [];
@@ -53,7 +54,9 @@ class Crew implements AsyncDisposable {
   /** Processes that have ended before they began, by themselves: what they wrote. */
   readonly stillborn: string[] = [];
 
-  constructor(args: readonly string[]) {
+  /** What runs the script is given a DSN, the file for its notes, its name, and the rest of the arguments. */
+  constructor(script: URL, args: readonly string[]) {
+    this.#script = script;
     this.#args = args;
     for (let slot = 0; slot < WORKERS; slot++) this.#slots.push(this.#keep(slot));
   }
@@ -96,7 +99,7 @@ class Crew implements AsyncDisposable {
     while (!this.#isOver && this.stillborn.length < WORKERS) {
       const [dsn = "", log = "", ...rest] = this.#args;
       const name = `w${slot}.${this.started++}`;
-      const child = startProcess(SCRIPT, { args: [dsn, log, name, ...rest], ...(runtime && { runtime }) });
+      const child = startProcess(this.#script, { args: [dsn, log, name, ...rest], ...(runtime && { runtime }) });
       this.#children[slot] = child;
       const { code, signal } = await child.exited;
       if (child.stdout.includes("ready") || this.#killed.has(child)) continue;
@@ -114,7 +117,7 @@ export async function killWorkers(name: string, dsn: string, size: KillSize): Pr
   try {
     writeFileSync(log, "");
     await using store = await openStore(dsn, size);
-    await using crew = new Crew([dsn, log, String(size.leaseMs), String(TIMEOUT_MS)]);
+    await using crew = new Crew(SCRIPT, [dsn, log, String(size.leaseMs), String(TIMEOUT_MS)]);
     await crew.begun();
     const begin = performance.now();
     const enqueued = new Map<number, Dose>();
@@ -178,7 +181,11 @@ function doseOf(n: number, { poisonEvery }: KillSize): Dose {
   return { n, kind: POISONS[Math.floor(n / poisonEvery) % POISONS.length] ?? "good" };
 }
 
-async function rage(crew: Crew, { seconds, pauseMs: [least, most] }: KillSize): Promise<void> {
+/** Kills one process after the other. */
+export async function rage(
+  crew: Crew,
+  { seconds, pauseMs: [least, most] }: Pick<KillSize, "pauseMs" | "seconds">,
+): Promise<void> {
   const end = performance.now() + seconds * 1_000;
   for (;;) {
     await sleep(least + Math.random() * (most - least));
@@ -218,6 +225,7 @@ async function liveOf(store: Store): Promise<number[]> {
   return items.map(({ id }) => id);
 }
 
-function sleep(ms: number): Promise<void> {
+/** Waits. */
+export function sleep(ms: number): Promise<void> {
   return new Promise((resolve) => setTimeout(resolve, ms));
 }

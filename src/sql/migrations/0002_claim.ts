@@ -237,7 +237,7 @@ begin
   return query
   update ${table("messages")} m
   set state = 'leased', token = m.token + 1, holder = p_holder, leased_at = v_now, lease_until = v_now + v_lease,
-    is_started = not p_is_ahead, max_attempts = coalesce((m.retry ->> 'maxAttempts')::integer, v_max_attempts)
+    is_started = not p_is_ahead, waits = null, max_attempts = coalesce((m.retry ->> 'maxAttempts')::integer, v_max_attempts)
   where m.id = any (v_ids)
   returning m.*;
 end

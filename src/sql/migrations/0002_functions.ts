@@ -55,6 +55,9 @@ const HINT = sql`${
   sendHint(sql`'queue:' || (select q.name from ${table("queues")} q where q.id = m.queue_id)`)
 }::text as told`;
 
+/** A message that is given back is ready again, unless it is a run that somebody wishes to pause. */
+const GIVEN_BACK = raw("state = case when m.wish = 'pause' then 'paused' else 'ready' end, wish = null");
+
 /** Ends the messages that a condition finds as succeeded, without a reason and without a result. */
 function archiveGone(condition: Fragment): Fragment {
   return sql`with gone as (
@@ -141,8 +144,8 @@ begin
   return query
   with given as (
     update ${table("messages")} m
-    set state = 'ready', due_at = v_now + i.delay_ms * interval '1 millisecond', token = m.token + 1,
-      holder = null, leased_at = null, lease_until = null
+    set ${GIVEN_BACK}, due_at = v_now + i.delay_ms * interval '1 millisecond',
+      token = m.token + 1, holder = null, leased_at = null, lease_until = null
     from json_to_recordset(p_items) as i(id bigint, token bigint, delay_ms bigint)
     where ${FENCE}
     returning m.id, ${HINT}
@@ -198,8 +201,8 @@ begin
   return query
   with given as (
     update ${table("messages")} m
-    set state = 'ready', due_at = v_now + i.delay_ms * interval '1 millisecond', token = m.token + 1,
-      attempts = m.attempts + 1, error = i.error, holder = null, leased_at = null, lease_until = null
+    set ${GIVEN_BACK}, due_at = v_now + i.delay_ms * interval '1 millisecond',
+      token = m.token + 1, attempts = m.attempts + 1, error = i.error, holder = null, leased_at = null, lease_until = null
     from json_to_recordset(p_items) as i(id bigint, token bigint, error json, delay_ms bigint, is_final integer)
     where ${FENCE} and m.attempts + 1 < m.max_attempts and i.is_final = 0
     returning m.id, ${HINT}
@@ -578,6 +581,8 @@ declare
       when 'object' then exists (select 1 from json_each(v_headers) h where json_typeof(h.value) <> 'string')
       else v_headers is not null
     end then 'headers is not an object of strings'
+    when v_headers::text like '%"pgqrs-%' and exists (select 1 from json_object_keys(v_headers) h where h like 'pgqrs-%')
+      then 'headers that begin with pgqrs- are the library''s own'
     when v_ttl_ms not between 1 and 3155760000000 then 'ttlMs is out of range'
     when case json_typeof(v_backoff)
       when 'object' then exists (
