@@ -153,11 +153,14 @@ test("lines are those of the bytes, however they come", async () => {
 
 test("a log tells what its level tells, and in a file when", () => {
   const lines: string[] = [];
-  const log = openLog({ level: "warn", write: (text) => void lines.push(text), isFile: false, hasColor: false });
+  const hide = (words: string): string => words;
+  const log = openLog({ level: "warn", write: (text) => void lines.push(text), isFile: false, hasColor: false, hide });
   for (const level of ["error", "warn", "info", "debug", "trace", "fail"] as const) log[level](`a\u001b${level}`);
   assertEquals(lines, ["error: a\\u001berror\n", "warning: a\\u001bwarn\n", "pgqrs: a\\u001bfail\n"]);
   const file: string[] = [];
-  openLog({ level: "trace", write: (text) => void file.push(text), isFile: true, hasColor: false }).info("two\nlines");
+  openLog({ level: "trace", write: (text) => void file.push(text), isFile: true, hasColor: false, hide }).info(
+    "two\nlines",
+  );
   assert(/^\d{4}-\d\d-\d\dT[\d:.]+Z INFO two\\u000alines\n$/.test(file.join("")), file.join(""));
 });
 

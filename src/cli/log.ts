@@ -15,6 +15,8 @@ export interface LogOptions {
   /** In a file each line says when and how important. */
   readonly isFile: boolean;
   readonly hasColor: boolean;
+  /** Takes out of what is told what nobody may read. */
+  hide(words: string): string;
 }
 
 /** Takes words of every level. */
@@ -35,10 +37,11 @@ const MARKS: Readonly<Record<Level, readonly [mark: string, style: Style | undef
 };
 
 /** Makes a log. */
-export function openLog({ level, write, isFile, hasColor }: LogOptions): Log {
+export function openLog({ level, write, isFile, hasColor, hide }: LogOptions): Log {
   const tells = (one: Level): boolean => LEVELS.indexOf(one) <= LEVELS.indexOf(level);
-  const tell = (one: Level, own?: string) => (message: string): void => {
+  const tell = (one: Level, own?: string) => (words: string): void => {
     if (!tells(one)) return;
+    const message = hide(words);
     const [preset, style] = MARKS[one];
     const mark = own ?? preset;
     if (isFile) return write(`${new Date().toISOString()} ${one.toUpperCase()} ${printable(message)}\n`);

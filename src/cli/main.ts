@@ -14,7 +14,7 @@ import {
 import { isSameFile, isUnread, openData, openWords, type OutFile } from "./file.ts";
 import { printHelp } from "./help.ts";
 import type { Io } from "./io.ts";
-import { type Level, type Log, openLog } from "./log.ts";
+import { type Level, type Log, type LogOptions, openLog } from "./log.ts";
 import { flagsOf, nameOf, parse, type Request } from "./parse.ts";
 import { type Layout, printData } from "./print.ts";
 import { cut, printable } from "./text.ts";
@@ -49,7 +49,8 @@ const NO_DSN = `no database is given. Use one of
 export async function main(argv: readonly string[], io: Io): Promise<number> {
   const hasColor = io.hasColor === true && !argv.includes("--no-color");
   const files: OutFile[] = [];
-  let log = openLog({ level: "info", write: (text) => void io.err(text), isFile: false, hasColor });
+  const hide = (words: string): string => withoutDsns(words, argv);
+  let log = openLog({ level: "info", write: (text) => void io.err(text), isFile: false, hasColor, hide });
   let request: Request | undefined;
   try {
     request = parse(argv);
@@ -62,11 +63,11 @@ export async function main(argv: readonly string[], io: Io): Promise<number> {
       return 0;
     }
     const { command, call } = request;
-    log = openLogOf(call, io, hasColor, files);
+    log = openLogOf(call, io, { hasColor, hide }, files);
     return await run(command, call, settingOf(call, io, log, hasColor, files));
   } catch (error) {
     if (isUnread(error)) return 0;
-    tell(error, log, argv, request?.kind === "run" ? flagsOf(request.command) : []);
+    tell(error, log, request?.kind === "run" ? flagsOf(request.command) : []);
     return exitCodeOf(error);
   } finally {
     for (const file of files) file.close();
@@ -193,13 +194,13 @@ function isWithoutDsn(error: unknown): boolean {
     !error.message.includes("permission");
 }
 
-function openLogOf({ flags }: Call, io: Io, hasColor: boolean, files: OutFile[]): Log {
+function openLogOf({ flags }: Call, io: Io, look: Pick<LogOptions, "hasColor" | "hide">, files: OutFile[]): Log {
   const { "log-level": given = "info", "log-dest": dest = "stderr" } = flags as Record<string, string | undefined>;
   const level = (flags.quiet === true ? "error" : given) as Level;
-  if (dest === "stderr") return openLog({ level, write: (text) => void io.err(text), isFile: false, hasColor });
+  if (dest === "stderr") return openLog({ ...look, level, write: (text) => void io.err(text), isFile: false });
   const file = openWords(dest, (text) => void io.err(`warning: ${text}\n`));
   files.push(file);
-  return openLog({ level, write: file.write, isFile: true, hasColor: false });
+  return openLog({ ...look, level, write: file.write, isFile: true, hasColor: false });
 }
 
 function settingOf({ flags }: Call, io: Io, log: Log, hasColor: boolean, files: OutFile[]): Setting {
@@ -225,11 +226,10 @@ function settingOf({ flags }: Call, io: Io, log: Log, hasColor: boolean, files: 
   return { io, log, layout, shell, out: (text) => file === undefined ? io.out(text) : file.write(text) };
 }
 
-function tell(error: unknown, log: Log, argv: readonly string[], flags: readonly Flag[]): void {
-  const hide = (text: string): string => withoutDsns(text, argv);
+function tell(error: unknown, log: Log, flags: readonly Flag[]): void {
   const text = error instanceof Error ? error.message : String(error);
-  log.fail(hide(inWords(text, flags)));
-  if (log.tells("debug") && error instanceof Error && error.stack !== undefined) log.debug(hide(error.stack));
+  log.fail(inWords(text, flags));
+  if (log.tells("debug") && error instanceof Error && error.stack !== undefined) log.debug(error.stack);
 }
 
 /** A database that was given in the wrong place may carry a password. */
