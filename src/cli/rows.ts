@@ -28,74 +28,48 @@ export const ENDED_COLUMNS: readonly string[] = [
 const PAGE = 1_000;
 const PRESET_LIMIT = 100;
 
+/** What is told of a message that lives, in this order. */
+const LIVE = [
+  "id",
+  "queue",
+  "state",
+  "priority",
+  "attempts",
+  "maxAttempts",
+  "enqueuedAt",
+  "visibleAt",
+  "leaseUntil",
+  "worker",
+  "key",
+  "headers",
+  "payload",
+] as const satisfies readonly (keyof Message)[];
+/** What is told of one that has ended, in this order. */
+const ENDED = [
+  "id",
+  "queue",
+  "outcome",
+  "reason",
+  "attempts",
+  "enqueuedAt",
+  "archivedAt",
+  "archivedBy",
+  "processingMs",
+  "key",
+  "headers",
+  "error",
+  "result",
+  "payload",
+] as const satisfies readonly (keyof ArchivedMessage)[];
+
 /** A message that lives. */
 export function liveRow(message: Message): Row {
-  const {
-    id,
-    queue,
-    state,
-    priority,
-    attempts,
-    maxAttempts,
-    enqueuedAt,
-    visibleAt,
-    leaseUntil,
-    worker,
-    key,
-    headers,
-    payload,
-  } = message;
-  return {
-    id,
-    queue,
-    state,
-    priority,
-    attempts,
-    maxAttempts,
-    enqueuedAt,
-    visibleAt,
-    leaseUntil,
-    worker,
-    key,
-    headers,
-    payload,
-  };
+  return Object.fromEntries(LIVE.map((name) => [name, message[name]]));
 }
 
 /** A message that has ended. */
 export function endedRow(message: ArchivedMessage): Row {
-  const {
-    id,
-    queue,
-    outcome,
-    reason,
-    attempts,
-    enqueuedAt,
-    archivedAt,
-    archivedBy,
-    processingMs,
-    key,
-    headers,
-    error,
-    result,
-    payload,
-  } = message;
-  return {
-    id,
-    queue,
-    outcome,
-    reason,
-    attempts,
-    enqueuedAt,
-    archivedAt,
-    archivedBy,
-    processingMs,
-    key,
-    headers,
-    error,
-    result,
-    payload,
-  };
+  return Object.fromEntries(ENDED.map((name) => [name, message[name]]));
 }
 
 /** A list that is read while it is printed, and the sentence that tells how to go on behind it. */
